@@ -1,0 +1,178 @@
+#include "core/parallel.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "core/allocator.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define GG_PAUSE() _mm_pause()
+#else
+#define GG_PAUSE() ((void)0)
+#endif
+
+namespace gg {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr int kSpins = 2000;  // about 20 microseconds: longer than the gap between two ops, shorter than a time slice
+
+struct Job {
+  Piece piece;
+  void* context;
+  int64_t n, grain, pieces;
+};
+
+struct Pool {
+  std::mutex owner;                     // held by the thread whose job it is
+  Job job{};
+  std::atomic<int64_t> next{0};         // the next piece to take
+  std::atomic<int> inside{0};           // workers that joined and have not left
+  std::atomic<uint32_t> epoch{0};       // odd while a job is open
+  std::atomic<int> sleepers{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr error;
+  std::mutex error_mutex;
+  int workers = 0;  // threads started, the caller not counted
+};
+
+Pool* pool = new Pool;  // never destroyed: detached workers may outlive static destruction
+std::atomic<int> thread_count{0};
+thread_local bool in_piece = false;
+RegionHooks hooks{nullptr, nullptr};
+
+void futex_wait(std::atomic<uint32_t>& word, uint32_t value) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+}
+void futex_wake_all(std::atomic<uint32_t>& word) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
+}
+
+void take_pieces(Pool& p, const Job& job) {
+  in_piece = true;
+  for (;;) {
+    int64_t i = p.next.fetch_add(1, std::memory_order_relaxed);
+    if (i >= job.pieces) break;
+    int64_t begin = i * job.grain, end = begin + job.grain < job.n ? begin + job.grain : job.n;
+    if (p.failed.load(std::memory_order_relaxed)) continue;
+    try {
+      job.piece(job.context, begin, end);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(p.error_mutex);
+      if (!p.failed.exchange(true)) p.error = std::current_exception();
+    }
+  }
+  in_piece = false;
+}
+
+void work(Pool* p, int id) {
+  uint32_t seen = 0;
+  for (;;) {
+    int spins = 0;
+    uint32_t now;
+    while ((now = p->epoch.load(std::memory_order_acquire)) == seen || now % 2 == 0) {
+      if (++spins < kSpins) {
+        GG_PAUSE();
+        continue;
+      }
+      p->sleepers.fetch_add(1);
+      futex_wait(p->epoch, now);
+      p->sleepers.fetch_sub(1);
+    }
+    seen = now;
+    if (id >= thread_count.load(std::memory_order_relaxed) - 1) continue;
+    // Join, then look again: the caller closes the job (even epoch) before it waits for inside to fall to zero.
+    p->inside.fetch_add(1);
+    if (p->epoch.load() == now) take_pieces(*p, p->job);
+    p->inside.fetch_sub(1);
+  }
+}
+
+// A forked child has none of its parent's threads: it starts again with an empty pool.
+void after_fork_in_child() { pool = new Pool; }
+
+void start_workers(Pool& p, int wanted) {
+  static bool registered = false;
+  if (!registered) {
+    pthread_atfork(nullptr, nullptr, after_fork_in_child);
+    registered = true;
+  }
+  while (p.workers < wanted) {
+    std::thread(work, &p, p.workers).detach();
+    ++p.workers;
+  }
+}
+
+void run_in_order(const Job& job) {
+  for (int64_t begin = 0; begin < job.n; begin += job.grain)
+    job.piece(job.context, begin, begin + job.grain < job.n ? begin + job.grain : job.n);
+}
+
+int default_threads() {
+  if (const char* text = std::getenv("GLASSGRAD_NUM_THREADS")) {
+    int n = std::atoi(text);
+    if (n >= 1) return n < kMaxThreads ? n : kMaxThreads;
+  }
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return n < 1 ? 1 : n < kMaxThreads ? n : kMaxThreads;
+}
+
+struct Region {
+  void* token;
+  Region() : token(hooks.enter ? hooks.enter() : nullptr) {}
+  ~Region() {
+    if (token) hooks.leave(token);
+  }
+};
+
+}  // namespace
+
+int num_threads() {
+  int n = thread_count.load(std::memory_order_relaxed);
+  if (n == 0) {
+    n = default_threads();
+    thread_count.store(n);
+  }
+  return n;
+}
+
+void set_num_threads(int n) { thread_count.store(n < kMaxThreads ? n : kMaxThreads); }
+
+void set_region_hooks(RegionHooks h) { hooks = h; }
+
+void parallel_pieces(int64_t n, int64_t grain, Piece piece, void* context) {
+  if (n <= 0) return;
+  Job job{piece, context, n, grain, (n + grain - 1) / grain};
+  if (job.pieces == 1 || in_piece) return run_in_order(job);
+  Region region;
+  int threads = num_threads();
+  Pool& p = *pool;
+  if (threads == 1 || !p.owner.try_lock()) return run_in_order(job);
+  std::lock_guard<std::mutex> unlock(p.owner, std::adopt_lock);
+  start_workers(p, threads - 1);
+  p.job = job;
+  p.failed = false;
+  p.next.store(0, std::memory_order_relaxed);
+  p.epoch.fetch_add(1);  // odd: open
+  if (p.sleepers.load() > 0) futex_wake_all(p.epoch);
+  take_pieces(p, job);
+  p.epoch.fetch_add(1);  // even: closed, nobody joins any more
+  while (p.inside.load() > 0) GG_PAUSE();
+  if (p.failed.load()) std::rethrow_exception(std::exchange(p.error, nullptr));
+}
+
+void* scratch_allocate(int64_t bytes) { return cpu_allocate(size_t(bytes)); }
+void scratch_release(void* data, int64_t bytes) { cpu_release(data, size_t(bytes)); }
+
+}  // namespace gg

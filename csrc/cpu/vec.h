@@ -1,0 +1,227 @@
+// Vec<C>: one native vector of the compute type C (float, double, int32_t, int64_t), width-generic, with loads and stores
+// that convert 16-bit floats, and exp. The only file with ISA #ifs; the rest of the vector mathematics is cpu/math.h.
+//
+// A Vec is GCC's own vector type: + - * / & | ^ << >> and comparisons work lane by lane, and mask ? a : b selects.
+// Included by kernel files only: everything is in an anonymous namespace, so that no symbol is shared between ISAs.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+#include "core/dtype.h"
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#if !defined(GG_VECTOR_BYTES)
+#error "compile kernel files with GG_ISA and GG_VECTOR_BYTES defined"
+#endif
+
+namespace gg::GG_ISA {
+namespace {
+
+// A dense vector of N lanes of T; the typedef must stand in a struct for GCC to accept a dependent size.
+template <class T, int N> struct Packed {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class C> constexpr int kLanes = GG_VECTOR_BYTES / int(sizeof(C));
+template <class C> using Vec = typename Packed<C, kLanes<C>>::type;
+
+// The signed integer as wide as C: the lane type of a comparison's mask.
+template <class C> struct int_of;
+template <> struct int_of<float> { using type = int32_t; };
+template <> struct int_of<double> { using type = int64_t; };
+template <> struct int_of<int32_t> { using type = int32_t; };
+template <> struct int_of<int64_t> { using type = int64_t; };
+template <class C> using Mask = Vec<typename int_of<C>::type>;
+
+// The type in which elements stored as T are computed with.
+template <class T> struct compute_of { using type = T; };
+template <> struct compute_of<float16> { using type = float; };
+template <> struct compute_of<bfloat16> { using type = float; };
+template <class T> using compute_t = typename compute_of<T>::type;
+
+template <class C> inline Vec<C> splat(C x) { return x - Vec<C>{}; }  // x - 0 keeps the sign of zero
+template <class C> inline Vec<C> iota() {
+  Vec<C> v;
+  for (int i = 0; i < kLanes<C>; ++i) v[i] = C(i);
+  return v;
+}
+
+template <class To, class From> inline To bit_cast(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// 16-bit floats to float and back, N lanes at a time. bfloat16 is float's upper half; rounding is to nearest even.
+template <int N> inline typename Packed<float, N>::type widen(typename Packed<uint16_t, N>::type h, bfloat16) {
+  using U = typename Packed<uint32_t, N>::type;
+  return bit_cast<typename Packed<float, N>::type>(__builtin_convertvector(h, U) << 16);
+}
+template <int N> inline typename Packed<uint16_t, N>::type narrow(typename Packed<float, N>::type x, bfloat16) {
+  using U = typename Packed<uint32_t, N>::type;
+  U u = bit_cast<U>(x);
+  U rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  U quiet = (u >> 16) | 0x40;  // a NaN stays one even if rounding would carry out of its payload
+  return __builtin_convertvector((u & 0x7fffffff) > 0x7f800000 ? quiet : rounded, typename Packed<uint16_t, N>::type);
+}
+// float16 by exponent arithmetic: scaling by 2^112 turns a half's exponent, subnormals included, into a float's.
+template <int N> inline typename Packed<float, N>::type widen(typename Packed<uint16_t, N>::type h, float16) {
+#if defined(__AVX512F__)
+  if constexpr (N == 16) return bit_cast<typename Packed<float, N>::type>(_mm512_cvtph_ps(bit_cast<__m256i>(h)));
+#endif
+#if defined(__F16C__)
+  if constexpr (N == 8) return bit_cast<typename Packed<float, N>::type>(_mm256_cvtph_ps(bit_cast<__m128i>(h)));
+#endif
+  using U = typename Packed<uint32_t, N>::type;
+  using F = typename Packed<float, N>::type;
+  U u = __builtin_convertvector(h, U);
+  U magnitude = (u & 0x7fff) << 13, sign = (u & 0x8000) << 16;
+  F scaled = bit_cast<F>(magnitude) * 0x1p112f;
+  U special = magnitude | 0x7f800000;  // infinities and NaNs keep their payload
+  return bit_cast<F>(((u & 0x7c00) == 0x7c00 ? special : bit_cast<U>(scaled)) | sign);
+}
+template <int N> inline typename Packed<uint16_t, N>::type narrow(typename Packed<float, N>::type x, float16) {
+#if defined(__AVX512F__)
+  if constexpr (N == 16) return bit_cast<typename Packed<uint16_t, N>::type>(_mm512_cvtps_ph(bit_cast<__m512>(x), 0));
+#endif
+#if defined(__F16C__)
+  if constexpr (N == 8) return bit_cast<typename Packed<uint16_t, N>::type>(_mm256_cvtps_ph(bit_cast<__m256>(x), 0));
+#endif
+  using U = typename Packed<uint32_t, N>::type;
+  using F = typename Packed<float, N>::type;
+  U u = bit_cast<U>(x), sign = (u >> 16) & 0x8000, a = u & 0x7fffffff;
+  // Subnormal halves: adding 0.5 aligns the float's last bit with the half's; normal ones: rebias and round by hand.
+  U small = bit_cast<U>(bit_cast<F>(a) + 0.5f) - 0x3f000000;
+  U normal = (a - (112u << 23) + 0xfff + ((a >> 13) & 1)) >> 13;
+  U r = a < (113u << 23) ? small : normal;
+  r = a >= 0x477ff000 ? U{} + 0x7c00 : r;
+  r = a > 0x7f800000 ? U{} + 0x7e00 : r;
+  return __builtin_convertvector(r | sign, typename Packed<uint16_t, N>::type);
+}
+
+// Loads and stores need no alignment. The _n forms touch only the first n lanes; the rest load as zero.
+template <class C> inline Vec<C> load(const C* p) {
+  Vec<C> v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class C> inline void store(C* p, Vec<C> v) { memcpy(p, &v, sizeof v); }
+
+template <class H> inline Vec<float> load_half(const H* p) {
+  typename Packed<uint16_t, kLanes<float>>::type h;
+  memcpy(&h, p, sizeof h);
+  return widen<kLanes<float>>(h, H{});
+}
+template <class H> inline void store_half(H* p, Vec<float> v) {
+  auto h = narrow<kLanes<float>>(v, H{});
+  memcpy(p, &h, sizeof h);
+}
+inline Vec<float> load(const float16* p) { return load_half(p); }
+inline Vec<float> load(const bfloat16* p) { return load_half(p); }
+inline void store(float16* p, Vec<float> v) { store_half(p, v); }
+inline void store(bfloat16* p, Vec<float> v) { store_half(p, v); }
+
+template <class T> inline Vec<compute_t<T>> load_n(const T* p, int64_t n) {
+  T lanes[kLanes<compute_t<T>>] = {};
+  memcpy(lanes, p, size_t(n) * sizeof(T));
+  return load(lanes);
+}
+template <class T> inline void store_n(T* p, Vec<compute_t<T>> v, int64_t n) {
+  T lanes[kLanes<compute_t<T>>];
+  store(lanes, v);
+  memcpy(p, lanes, size_t(n) * sizeof(T));
+}
+
+// One element, converted.
+template <class T> inline compute_t<T> load1(const T* p) {
+  if constexpr (sizeof(compute_t<T>) == sizeof(T)) {
+    return *p;
+  } else {
+    return widen<4>(typename Packed<uint16_t, 4>::type{p->bits, 0, 0, 0}, T{})[0];
+  }
+}
+template <class T> inline void store1(T* p, compute_t<T> x) {
+  if constexpr (sizeof(compute_t<T>) == sizeof(T)) {
+    *p = x;
+  } else {
+    p->bits = narrow<4>(typename Packed<float, 4>::type{x, 0, 0, 0}, T{})[0];
+  }
+}
+
+template <class V> inline V max(V a, V b) { return a > b ? a : b; }  // b where either is NaN
+template <class V> inline V min(V a, V b) { return a < b ? a : b; }
+
+// Across the lanes, halving: a fixed order, so the same lanes always give the same sum.
+template <class C, class F> inline C reduce_lanes(Vec<C> v, F combine) {
+  C lanes[kLanes<C>];
+  memcpy(lanes, &v, sizeof v);
+  for (int half = kLanes<C> / 2; half; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] = combine(lanes[i], lanes[i + half]);
+  return lanes[0];
+}
+template <class C> inline C sum_lanes(Vec<C> v) {
+  return reduce_lanes<C>(v, [](C a, C b) { return a + b; });
+}
+template <class C> inline C max_lanes(Vec<C> v) {
+  return reduce_lanes<C>(v, [](C a, C b) { return a > b ? a : b; });
+}
+
+// exp by Cody and Waite: x = k ln 2 + r with |r| <= ln 2 / 2, a polynomial for exp(r), then k into the exponent in two
+// steps so that results down to the subnormals are right. Error below 1 ulp (float) and 1.5 ulp (double).
+inline Vec<float> exp(Vec<float> x) {
+  using V = Vec<float>;
+  using I = Vec<int32_t>;
+  V clamped = x > 89.0f ? splat(89.0f) : x;
+  clamped = clamped < -104.0f ? splat(-104.0f) : clamped;
+  const V magic = splat(0x1.8p23f);  // adding it leaves the rounded integer in the low bits
+  V shifted = clamped * 1.44269504f + magic;
+  V k = shifted - magic;
+  V r = clamped - k * 0x1.62e4p-1f;
+  r = r - k * 0x1.7f7d1cp-20f;
+  V p = splat(0x1.6850e4p-10f);
+  p = p * r + 0x1.123bccp-7f;
+  p = p * r + 0x1.555b98p-5f;
+  p = p * r + 0x1.55548ep-3f;
+  p = p * r + 0x1.fffff8p-2f;
+  p = p * r * r + r + 1.0f;
+  I ki = __builtin_convertvector(k, I);
+  I half = ki >> 1;
+  V lo = bit_cast<V>((half + 127) << 23), hi = bit_cast<V>((ki - half + 127) << 23);
+  V y = p * lo * hi;
+  return x == x ? y : x;
+}
+inline Vec<double> exp(Vec<double> x) {
+  using V = Vec<double>;
+  using I = Vec<int64_t>;
+  V clamped = x > 710.0 ? splat(710.0) : x;
+  clamped = clamped < -746.0 ? splat(-746.0) : clamped;
+  const V magic = splat(0x1.8p52);
+  V shifted = clamped * 1.4426950408889634 + magic;
+  V k = shifted - magic;
+  V r = clamped - k * 0x1.62e42fee00000p-1;
+  r = r - k * 0x1.a39ef35793c76p-33;
+  V p = splat(1.0 / 6227020800.0);
+  p = p * r + 1.0 / 479001600.0;
+  p = p * r + 1.0 / 39916800.0;
+  p = p * r + 1.0 / 3628800.0;
+  p = p * r + 1.0 / 362880.0;
+  p = p * r + 1.0 / 40320.0;
+  p = p * r + 1.0 / 5040.0;
+  p = p * r + 1.0 / 720.0;
+  p = p * r + 1.0 / 120.0;
+  p = p * r + 1.0 / 24.0;
+  p = p * r + 1.0 / 6.0;
+  p = p * r + 0.5;
+  p = p * r * r + r + 1.0;
+  I ki = bit_cast<I>(shifted) - bit_cast<I>(magic);  // an integer conversion has no instruction before AVX-512
+  I half = ki >> 1;
+  V lo = bit_cast<V>((half + 1023) << 52), hi = bit_cast<V>((ki - half + 1023) << 52);
+  V y = p * lo * hi;
+  return x == x ? y : x;
+}
+
+}  // namespace
+}  // namespace gg::GG_ISA
