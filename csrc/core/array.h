@@ -79,6 +79,9 @@ class Array {
 
 Dims contiguous_strides(const Dims& shape);
 
+// Called by every front that changes an array in place: what the graph saved of it is now out of date.
+inline void bump_version(const Array& a) { a.storage()->version.fetch_add(1, std::memory_order_relaxed); }
+
 // Broadcasting as numpy's: trailing axes align, a size of 1 stretches.
 bool broadcast_shapes(const Dims& a, const Dims& b, Dims* out);
 

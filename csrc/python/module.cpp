@@ -1,0 +1,117 @@
+// The module glassgrad._core: the types, the machine's settings, then one line a family.
+#include <pybind11/pybind11.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "core/allocator.h"
+#include "core/kernels.h"
+#include "core/parallel.h"
+#include "python/bind.h"
+
+namespace gg {
+
+namespace python {
+void bind_types(pybind11::module_& m);
+void bind_tensor(pybind11::module_& m);
+void bind_interop(pybind11::module_& m);
+}  // namespace python
+
+void bind_elementwise(pybind11::module_& m);
+void bind_reduce(pybind11::module_& m);
+void bind_layout(pybind11::module_& m);
+void bind_index(pybind11::module_& m);
+void bind_matmul(pybind11::module_& m);
+void bind_conv(pybind11::module_& m);
+void bind_pool(pybind11::module_& m);
+void bind_softmax(pybind11::module_& m);
+void bind_norm(pybind11::module_& m);
+void bind_attention(pybind11::module_& m);
+void bind_embedding(pybind11::module_& m);
+void bind_random(pybind11::module_& m);
+void bind_optimizer(pybind11::module_& m);
+
+namespace {
+
+constexpr const char* kIsaName[kIsas] = {"baseline", "avx2", "avx512"};
+
+void use_threads(int64_t n) {
+  check<ValueError>(n >= 1, "set_num_threads: n is ", n, "; it must be at least 1");
+  set_num_threads(int(n < 1024 ? n : 1024));
+}
+int64_t threads() { return num_threads(); }
+
+void use_isa(const std::string& wanted) {
+  for (int i = 0; i < kIsas; ++i) {
+    if (wanted != kIsaName[i]) continue;
+    check<ValueError>(isa_supported(Isa(i)), "set_isa: this machine or build has no ", wanted, " kernels");
+    set_isa(Isa(i));
+    return;
+  }
+  throw ValueError("set_isa: '" + wanted + "' is none of 'baseline', 'avx2' and 'avx512'");
+}
+std::string isa() { return kIsaName[int(active_isa())]; }
+std::vector<std::string> isas() {
+  std::vector<std::string> names;
+  for (int i = 0; i < kIsas; ++i)
+    if (isa_supported(Isa(i))) names.push_back(kIsaName[i]);
+  return names;
+}
+
+std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t> memory_stats() {
+  MemoryStats s = cpu_memory_stats();
+  return {s.allocated, s.peak_allocated, s.cached, s.allocations, s.cache_hits};
+}
+
+std::string compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#else
+  return "gcc " __VERSION__;
+#endif
+}
+
+DType promote_types(DType a, DType b) { return promote(a, b); }
+DType result_type_of(const Operand& a, const Operand& b) { return result_type(a.array, b.array); }
+
+// A long region lets other Python threads run; a region inside a worker, which holds no lock, changes nothing.
+void* let_go() { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; }
+void take_back(void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); }
+
+}  // namespace
+}  // namespace gg
+
+PYBIND11_MODULE(_core, m) {
+  using namespace gg;
+  m.doc() = "The core of glassgrad: arrays, kernels and the tensor type.";
+  set_region_hooks({let_go, take_back});
+  python::bind_types(m);
+  python::bind_tensor(m);
+  python::bind_interop(m);
+  python::def<&use_threads>(m, "set_num_threads", {"n"});
+  python::def<&threads>(m, "get_num_threads", {});
+  python::def<&use_isa>(m, "set_isa", {"isa"});
+  python::def<&isa>(m, "get_isa", {});
+  python::def<&isas>(m, "supported_isas", {});
+  python::def<&memory_stats>(m, "memory_stats", {});
+  python::def<&cpu_reset_peak>(m, "reset_peak_memory_stats", {});
+  python::def<&cpu_empty_cache>(m, "empty_cache", {});
+  python::def<&compiler>(m, "compiler", {});
+  python::def<&promote_types>(m, "promote_types", {"type1", "type2"});
+  python::def<&result_type_of>(m, "result_type", {"tensor1", "tensor2"});
+  python::def<&bump_version>(m, "bump_version", {"x"});
+
+  bind_elementwise(m);
+  bind_reduce(m);
+  bind_layout(m);
+  bind_index(m);
+  bind_matmul(m);
+  bind_conv(m);
+  bind_pool(m);
+  bind_softmax(m);
+  bind_norm(m);
+  bind_attention(m);
+  bind_embedding(m);
+  bind_random(m);
+  bind_optimizer(m);
+}
