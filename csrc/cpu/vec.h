@@ -126,11 +126,27 @@ inline void store(float16* p, Vec<float> v) { store_half(p, v); }
 inline void store(bfloat16* p, Vec<float> v) { store_half(p, v); }
 
 template <class T> inline Vec<compute_t<T>> load_n(const T* p, int64_t n) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  const uint32_t mask = (1u << n) - 1;
+  if constexpr (sizeof(T) == 8) return bit_cast<Vec<T>>(_mm512_maskz_loadu_epi64(__mmask8(mask), p));
+  if constexpr (sizeof(T) == 4) return bit_cast<Vec<T>>(_mm512_maskz_loadu_epi32(__mmask16(mask), p));
+  if constexpr (sizeof(compute_t<T>) != sizeof(T)) {
+    __m256i h = _mm256_maskz_loadu_epi16(__mmask16(mask), p);
+    return widen<kLanes<float>>(bit_cast<typename Packed<uint16_t, kLanes<float>>::type>(h), T{});
+  }
+#endif
   T lanes[kLanes<compute_t<T>>] = {};
   memcpy(lanes, p, size_t(n) * sizeof(T));
   return load(lanes);
 }
 template <class T> inline void store_n(T* p, Vec<compute_t<T>> v, int64_t n) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  const uint32_t mask = (1u << n) - 1;
+  if constexpr (sizeof(T) == 8) return _mm512_mask_storeu_epi64(p, __mmask8(mask), bit_cast<__m512i>(v));
+  if constexpr (sizeof(T) == 4) return _mm512_mask_storeu_epi32(p, __mmask16(mask), bit_cast<__m512i>(v));
+  if constexpr (sizeof(compute_t<T>) != sizeof(T))
+    return _mm256_mask_storeu_epi16(p, __mmask16(mask), bit_cast<__m256i>(narrow<kLanes<float>>(v, T{})));
+#endif
   T lanes[kLanes<compute_t<T>>];
   store(lanes, v);
   memcpy(p, lanes, size_t(n) * sizeof(T));
