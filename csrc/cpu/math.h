@@ -1,0 +1,594 @@
+// Elementary functions of Vec<float> and Vec<double>, beside exp in vec.h, under the names of <math.h>.
+//
+// A function that inner loops live on (log, log1p, expm1, tanh, sigmoid, erf) has float code of its own; another float
+// function computes in double and rounds once: 0.5 ulp. Polynomials are minimax fits of the reduced function (Remez
+// exchange). Largest errors found over random arguments of all magnitudes, with and without FMA, in ulps (float /
+// double): log, log1p 0.8; log1p_exp 1.5; expm1 1.5 / 1.9; tanh 2.1 / 2.4; sigmoid 2.4; erf 5.9 / 1.7; rsqrt 1.5;
+// double only: exp2 1.1; log2, log10 1.9; erfc 5.6; erfinv 3.4; sin, cos 2.3; tan 3.7; atan, atan2 2.3; asin, acos 2.8;
+// sinh, cosh 2.9; asinh 1.7; acosh 2.6; atanh 1.7. Infinities, NaNs and signed zeros behave as C's.
+#pragma once
+#include <math.h>
+
+#include "cpu/vec.h"
+
+namespace gg::GG_ISA {
+namespace {
+
+template <class V> struct lane_of;
+template <> struct lane_of<Vec<float>> {
+  using type = float;
+};
+template <> struct lane_of<Vec<double>> {
+  using type = double;
+};
+template <> struct lane_of<Vec<int64_t>> {
+  using type = int64_t;
+};
+template <class V> using lane_t = typename lane_of<V>::type;
+template <class V> using mask_t = Mask<lane_t<V>>;
+
+// How a float or a double is laid out.
+template <class C> struct Ieee;
+template <> struct Ieee<float> {
+  static constexpr int bits = 23, bias = 127;
+  static constexpr float magic = 0x1.8p23f, least_normal = 0x1p-126f, infinity = __builtin_inff(),
+                         nan = __builtin_nanf("");
+};
+template <> struct Ieee<double> {
+  static constexpr int bits = 52, bias = 1023;
+  static constexpr double magic = 0x1.8p52, least_normal = 0x1p-1022, infinity = __builtin_inf(),
+                          nan = __builtin_nan("");
+};
+
+template <class V> inline V constant(double c) { return splat<lane_t<V>>(lane_t<V>(c)); }
+
+// c0 + c1 x + c2 x^2 + ...
+template <class V> inline V horner(V, double c0) { return constant<V>(c0); }
+template <class V, class... Rest> inline V horner(V x, double c0, double c1, Rest... rest) {
+  return horner(x, c1, rest...) * x + lane_t<V>(c0);
+}
+
+// f lane by lane: where the instruction set or libm has to do it.
+template <class V, class F> inline V each(V x, F f) {
+  lane_t<V> a[sizeof(V) / sizeof(lane_t<V>)];
+  memcpy(a, &x, sizeof x);
+  for (auto& lane : a) lane = f(lane);
+  memcpy(&x, a, sizeof x);
+  return x;
+}
+template <class V, class F> inline V each(V x, V y, F f) {
+  constexpr int n = sizeof(V) / sizeof(lane_t<V>);
+  lane_t<V> a[n], b[n];
+  memcpy(a, &x, sizeof x);
+  memcpy(b, &y, sizeof y);
+  for (int i = 0; i < n; ++i) a[i] = f(a[i], b[i]);
+  memcpy(&x, a, sizeof x);
+  return x;
+}
+
+// f of the double vectors that hold the lower and the upper half of the float lanes.
+template <class F> inline Vec<float> through_double(F f, Vec<float> x, Vec<float> y = Vec<float>{}) {
+  using Half = typename Packed<float, kLanes<double>>::type;
+  Half a[2], b[2];
+  memcpy(a, &x, sizeof x);
+  memcpy(b, &y, sizeof y);
+  for (int i = 0; i < 2; ++i)
+    a[i] = __builtin_convertvector(
+        f(__builtin_convertvector(a[i], Vec<double>), __builtin_convertvector(b[i], Vec<double>)), Half);
+  memcpy(&x, a, sizeof x);
+  return x;
+}
+
+template <class M> inline bool any(M mask) {
+  int64_t words[sizeof(M) / sizeof(int64_t)], all = 0;
+  memcpy(words, &mask, sizeof mask);
+  for (int64_t w : words) all |= w;
+  return all != 0;
+}
+
+template <class V> inline V abs(V x) {
+  using M = mask_t<V>;
+  if constexpr (requires { Ieee<lane_t<V>>::bits; })
+    return bit_cast<V>(bit_cast<M>(x) & bit_cast<M>(~bit_cast<M>(constant<V>(-0.0))));
+  else
+    return x < 0 ? -x : x;
+}
+template <class V> inline V copysign(V x, V sign) {
+  using M = mask_t<V>;
+  M minus = bit_cast<M>(constant<V>(-0.0));
+  return bit_cast<V>((bit_cast<M>(x) & ~minus) | (bit_cast<M>(sign) & minus));
+}
+template <class V> inline mask_t<V> signbit(V x) { return bit_cast<mask_t<V>>(x) < 0; }
+template <class V> inline mask_t<V> isnan(V x) { return x != x; }
+template <class V> inline mask_t<V> isinf(V x) { return abs(x) == Ieee<lane_t<V>>::infinity; }
+template <class V> inline mask_t<V> isfinite(V x) { return abs(x) < Ieee<lane_t<V>>::infinity; }
+
+// One instruction each on most machines; exact, or correctly rounded for sqrt.
+inline Vec<float> sqrt(Vec<float> x) {
+  return each(x, [](float a) { return __builtin_sqrtf(a); });
+}
+inline Vec<double> sqrt(Vec<double> x) {
+  return each(x, [](double a) { return __builtin_sqrt(a); });
+}
+inline Vec<float> floor(Vec<float> x) {
+  return each(x, [](float a) { return __builtin_floorf(a); });
+}
+inline Vec<double> floor(Vec<double> x) {
+  return each(x, [](double a) { return __builtin_floor(a); });
+}
+inline Vec<float> ceil(Vec<float> x) {
+  return each(x, [](float a) { return __builtin_ceilf(a); });
+}
+inline Vec<double> ceil(Vec<double> x) {
+  return each(x, [](double a) { return __builtin_ceil(a); });
+}
+inline Vec<float> trunc(Vec<float> x) {
+  return each(x, [](float a) { return __builtin_truncf(a); });
+}
+inline Vec<double> trunc(Vec<double> x) {
+  return each(x, [](double a) { return __builtin_trunc(a); });
+}
+inline Vec<float> rint(Vec<float> x) {
+  return each(x, [](float a) { return __builtin_rintf(a); });
+}  // halves to even
+inline Vec<double> rint(Vec<double> x) {
+  return each(x, [](double a) { return __builtin_rint(a); });
+}
+template <class V> inline V rsqrt(V x) { return 1 / sqrt(x); }
+inline Vec<float> fmod(Vec<float> x, Vec<float> y) {
+  return each(x, y, [](float a, float b) { return __builtin_fmodf(a, b); });
+}
+inline Vec<double> fmod(Vec<double> x, Vec<double> y) {
+  return each(x, y, [](double a, double b) { return __builtin_fmod(a, b); });
+}
+
+// 2^k for whole k within the normal exponents.
+template <class C> inline Vec<C> power_of_two(Mask<C> k) {
+  return bit_cast<Vec<C>>((k + Ieee<C>::bias) << Ieee<C>::bits);
+}
+
+// x = k ln 2 + r with whole k and |r| <= ln 2 / 2; returns exp(r) - 1 = r + r^2 Q(r).
+template <class V> inline V expm1_of_reduced(V r) {
+  V q;
+  if constexpr (sizeof(lane_t<V>) == 4)
+    q = horner(r, 0x1p-1, 0x1.555556p-3, 0x1.5554aep-5, 0x1.11108ep-7, 0x1.6d74ecp-10, 0x1.a1a25ap-13);
+  else
+    q = horner(r, 0x1p-1, 0x1.5555555555555p-3, 0x1.5555555555559p-5, 0x1.1111111111114p-7, 0x1.6c16c16c14d67p-10,
+               0x1.a01a01a017e6dp-13, 0x1.a01a01adcbd4fp-16, 0x1.71de3a6137043p-19, 0x1.27e4cbfcca27cp-22,
+               0x1.ae6412e9cea52p-26, 0x1.1f8b7824c3d22p-29, 0x1.61e4a19591e49p-33);
+  return q * (r * r) + r;
+}
+
+// e^x - 1 = 2 (2^(k-1) expm1(r) + (2^(k-1) - 1/2)), whose parts neither cancel nor overflow early.
+template <class C> inline Vec<C> expm1_vec(Vec<C> x) {
+  using V = Vec<C>;
+  constexpr bool single = sizeof(C) == 4;
+  const C high = single ? 89 : 710, low = single ? -20 : -40, magic = Ieee<C>::magic;
+  V clamped = x > high ? splat(high) : x;
+  clamped = clamped < low ? splat(low) : clamped;
+  V shifted = clamped * C(0x1.71547652b82fep+0) + magic;
+  V k = shifted - magic;
+  V r = clamped - k * C(single ? 0x1.62e4p-1 : 0x1.62e42fee00000p-1);
+  r = r - k * C(single ? 0x1.7f7d1cp-20 : 0x1.a39ef35793c76p-33);
+  V scale = power_of_two<C>(bit_cast<Mask<C>>(shifted) - bit_cast<Mask<C>>(splat(magic)) - 1);
+  return copysign(2 * (scale * expm1_of_reduced(r) + (scale - C(0.5))), x);
+}
+inline Vec<float> expm1(Vec<float> x) { return expm1_vec<float>(x); }
+inline Vec<double> expm1(Vec<double> x) { return expm1_vec<double>(x); }
+
+inline Vec<double> exp2(Vec<double> x) {
+  using I = Vec<int64_t>;
+  Vec<double> clamped = x > 1025.0 ? splat(1025.0) : x;
+  clamped = clamped < -1076.0 ? splat(-1076.0) : clamped;
+  const Vec<double> magic = splat(Ieee<double>::magic);
+  Vec<double> shifted = clamped + magic;
+  Vec<double> p = expm1_of_reduced((clamped - (shifted - magic)) * 0x1.62e42fefa39efp-1) + 1.0;
+  I k = bit_cast<I>(shifted) - bit_cast<I>(magic), half = k >> 1;
+  Vec<double> y = p * power_of_two<double>(half) * power_of_two<double>(k - half);
+  return x == x ? y : x;
+}
+inline Vec<float> exp2(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return exp2(a); }, x);
+}
+
+// x = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2), for positive x; k comes as a floating-point number.
+template <class C> inline void split_exponent(Vec<C> x, Vec<C>& k, Vec<C>& f) {
+  using V = Vec<C>;
+  using I = Mask<C>;
+  constexpr int bits = Ieee<C>::bits;
+  using Int = typename int_of<C>::type;
+  const I root_half = bit_cast<I>(splat(C(0x1.6a09e667f3bcdp-1)));
+  I subnormal = x < Ieee<C>::least_normal;
+  x = subnormal ? x * C(Int(1) << bits) : x;
+  I i = bit_cast<I>(x) - root_half;
+  f = bit_cast<V>((i & ((Int(1) << bits) - 1)) + root_half) - 1;
+  // Whole numbers to floating point by the exponent's trick: the conversion has no instruction before AVX-512.
+  const I magic = bit_cast<I>(splat(Ieee<C>::magic));
+  k = bit_cast<V>((i >> bits) + magic) - Ieee<C>::magic;
+  k = subnormal ? k - C(bits) : k;
+}
+
+// log(1 + f) = f - (f^2/2 - s (f^2/2 + R)), s = f / (2 + f), R = 2 atanh(s)/s - 2; extra is added to the smallest part.
+template <class C> inline Vec<C> log_of_split(Vec<C> k, Vec<C> f, Vec<C> extra) {
+  using V = Vec<C>;
+  constexpr bool single = sizeof(C) == 4;
+  V s = f / (f + 2), z = s * s, r;
+  if constexpr (single)
+    r = z * horner(z, 0x1.555556p-1, 0x1.9999ecp-2, 0x1.245bf2p-2, 0x1.ddde5p-3);
+  else
+    r = z * horner(z, 0x1.5555555555558p-1, 0x1.99999999951bfp-2, 0x1.2492492e0f030p-2, 0x1.c71c62c21809fp-3,
+                   0x1.7462be2caad05p-3, 0x1.39fd33f7c7c28p-3, 0x1.2b662bd638363p-3);
+  V half_square = C(0.5) * f * f;
+  V tail = s * (half_square + r) + (k * C(single ? 0x1.7f7d1cp-20 : 0x1.a39ef35793c76p-33) + extra);
+  return k * C(single ? 0x1.62e4p-1 : 0x1.62e42fee00000p-1) + (f - (half_square - tail));
+}
+// The values of a logarithm where its argument is not positive and finite.
+template <class C> inline Vec<C> log_specials(Vec<C> x, Vec<C> y) {
+  y = x < Ieee<C>::infinity ? y : x;  // infinity and NaN
+  y = x == 0 ? splat(-Ieee<C>::infinity) : y;
+  return x < 0 ? splat(Ieee<C>::nan) : y;
+}
+
+template <class C> inline Vec<C> log_vec(Vec<C> x) {
+  Vec<C> k, f;
+  split_exponent<C>(x, k, f);
+  return log_specials<C>(x, log_of_split<C>(k, f, Vec<C>{}));
+}
+inline Vec<float> log(Vec<float> x) { return log_vec<float>(x); }
+inline Vec<double> log(Vec<double> x) { return log_vec<double>(x); }
+
+// log1p(x) = log(u) + c/u, where u = 1 + x rounded and c what the rounding lost.
+template <class C> inline Vec<C> log1p_vec(Vec<C> x) {
+  using V = Vec<C>;
+  V u = x + 1, k, f;
+  V lost = abs(x) < 1 ? x - (u - 1) : 1 - (u - x);
+  split_exponent<C>(u, k, f);
+  V y = log_specials<C>(u, log_of_split<C>(k, f, lost / u));
+  return x == 0 ? x : y;
+}
+inline Vec<float> log1p(Vec<float> x) { return log1p_vec<float>(x); }
+inline Vec<double> log1p(Vec<double> x) { return log1p_vec<double>(x); }
+
+// k apart, so that powers of two are exact.
+inline Vec<double> log2(Vec<double> x) {
+  Vec<double> k, f;
+  split_exponent<double>(x, k, f);
+  Vec<double> zero = {};
+  return log_specials<double>(x, k + log_of_split<double>(zero, f, zero) * 0x1.71547652b82fep+0);
+}
+inline Vec<float> log2(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return log2(a); }, x);
+}
+inline Vec<double> log10(Vec<double> x) {
+  Vec<double> k, f;
+  split_exponent<double>(x, k, f);
+  Vec<double> zero = {};
+  Vec<double> small = log_of_split<double>(zero, f, zero) * 0x1.bcb7b1526e50ep-2 + k * 0x1.f79fef311f12bp-34;
+  return log_specials<double>(x, k * 0x1.34413508p-2 + small);
+}
+inline Vec<float> log10(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return log10(a); }, x);
+}
+
+// tanh a = t / (t + 2), t = e^(2a) - 1
+template <class C> inline Vec<C> tanh_vec(Vec<C> x) {
+  Vec<C> a = abs(x), limit = splat(C(22));
+  a = a > limit ? limit : a;
+  Vec<C> t = expm1(a + a);
+  return copysign(t / (t + 2), x);
+}
+inline Vec<float> tanh(Vec<float> x) { return tanh_vec<float>(x); }
+inline Vec<double> tanh(Vec<double> x) { return tanh_vec<double>(x); }
+
+// 1 / (1 + e^-x), by e^-|x| so that small results keep their precision.
+template <class V> inline V sigmoid(V x) {
+  V e = exp(-abs(x));
+  return (x < 0 ? e : constant<V>(1)) / (e + 1);
+}
+// log(1 + e^x) = max(x, 0) + log1p(e^-|x|)
+template <class V> inline V log1p_exp(V x) { return (x < 0 ? V{} : x) + log1p(exp(-abs(x))); }
+
+// erfc(a) for 0 <= a = exp(-a^2) S(t) / (1 + 2a), t = (a - 3.5) / (a + 3.5) (after Shepherd and Laframboise, Math.
+// Comp. 36, 1981). a^2 is split, since its rounding error alone would cost hundreds of ulps.
+inline Vec<double> erfc_positive(Vec<double> a) {
+  using I = Vec<int64_t>;
+  a = a > 28.0 ? splat(28.0) : a;
+  Vec<double> t = (a - 3.5) / (a + 3.5);
+  Vec<double> s = horner(t, 0x1.3e0a99a0ee914p+0, -0x1.1ebd220ea5949p-3, -0x1.59e2c284b1796p-7, 0x1.8f702ec6b3dfbp-4,
+                         -0x1.d76830c350f26p-4, 0x1.686106045b09fp-4, -0x1.8ff5ef77244a3p-5, 0x1.38ec66753b882p-6,
+                         -0x1.143c4c8e44604p-8, -0x1.3cf370ee48491p-12, 0x1.27e66086a9f9ep-11, -0x1.fda88ec89d34bp-14,
+                         -0x1.66e13b9c974bfp-15, 0x1.97043ccddbdf3p-16, 0x1.3862f838c1090p-19, -0x1.ffdad557b01c7p-19,
+                         -0x1.738aea566afdep-25, 0x1.42ac391e49189p-21, -0x1.23abfaf3825b4p-27, -0x1.9c9e3eed998e0p-24,
+                         0x1.509ffd31317eep-31, 0x1.cf793ae47473ap-27, 0x1.34d16e6479da4p-34, -0x1.39c70361d079bp-30);
+  Vec<double> h = bit_cast<Vec<double>>(bit_cast<I>(a) & ~int64_t(0x7ffffff));
+  Vec<double> d = (a - h) * (a + h);  // at most 2.4e-5
+  return exp(-(h * h)) * (1 - d * (1 - d * (0.5 - d * (1.0 / 6)))) * s / (1 + 2 * a);
+}
+inline Vec<double> erfc(Vec<double> x) {
+  Vec<double> y = erfc_positive(abs(x));
+  return x < 0 ? 2 - y : y;
+}
+inline Vec<float> erfc(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return erfc(a); }, x);
+}
+inline Vec<double> erf(Vec<double> x) {
+  Vec<double> z = x * x;
+  Vec<double> small =
+      x * horner(z, 0x1.20dd750429b6dp+0, -0x1.812746b0379e7p-2, 0x1.ce2f21a042bdep-4, -0x1.b82ce312889c2p-6,
+                 0x1.565bcd0e65195p-8, -0x1.c02db3fef01d6p-11, 0x1.f9a326c2d9822p-14, -0x1.f4d2562a1b010p-17,
+                 0x1.b9e6518e61290p-20, -0x1.5f6d9cc1c31e4p-23, 0x1.fc43f063b4a42p-27, -0x1.4e635b40a397fp-30,
+                 0x1.7f171f011fd79p-34, -0x1.29e14842f8767p-38);
+  return abs(x) < 1.0 ? small : copysign(1 - erfc_positive(abs(x)), x);
+}
+// x P(x^2) / Q(x^2); beyond 3.925 the value rounds to one.
+inline Vec<float> erf(Vec<float> x) {
+  Vec<float> a = abs(x);
+  Vec<float> c = a > 3.925f ? splat(3.925f) : a;
+  Vec<float> z = c * c;
+  Vec<float> p = horner(z, 0x1.20dd74p+0, 0x1.87e4eap-3, 0x1.b0f032p-5, 0x1.f20496p-9, 0x1.2a482cp-12, 0x1.100fcep-19);
+  Vec<float> q = horner(z, 1, 0x1.017e4p-1, 0x1.d4e702p-4, 0x1.ecc366p-7, 0x1.325668p-10, 0x1.3d5aacp-15);
+  Vec<float> y = c * p / q;
+  y = a > 3.925f ? splat(1.0f) : y;
+  return copysign(y, x);
+}
+
+// Halley's iteration on erf(y) = x from Winitzki's closed form (2e-3 relative); the complement beyond 1/2, where 1 -
+// |x| is exact.
+inline Vec<double> erfinv(Vec<double> x) {
+  Vec<double> a = abs(x), l = log1p(-a * a), b = l * 0.5 + 4.3307467508;  // 2 / (0.147 pi)
+  Vec<double> y = sqrt(-l * (1 / 0.147) / (b + sqrt(b * b - l * (1 / 0.147))));
+  for (int i = 0; i < 3; ++i) {
+    Vec<double> error = a < 0.5 ? erf(y) - a : (1 - a) - erfc_positive(y);
+    Vec<double> u = error * 0x1.c5bf891b4ef6bp-1 * exp(y * y);
+    y = y - u / (1 + y * u);
+  }
+  y = a == 1.0 ? splat(Ieee<double>::infinity) : y;
+  y = a <= 1.0 ? y : splat(Ieee<double>::nan);
+  return a < 1e-9 ? x * 0x1.c5bf891b4ef6bp-1 : copysign(y, x);
+}
+inline Vec<float> erfinv(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return erfinv(a); }, x);
+}
+
+// x = q pi/2 + r: pi/2 in four parts whose products with q < 2^20 are exact.
+inline void reduce_angle(Vec<double> x, Vec<int64_t>& q, Vec<double>& r) {
+  const Vec<double> magic = splat(Ieee<double>::magic);
+  Vec<double> shifted = x * 0x1.45f306dc9c883p-1 + magic, k = shifted - magic;
+  q = bit_cast<Vec<int64_t>>(shifted) - bit_cast<Vec<int64_t>>(magic);
+  r = x - k * 0x1.921fb544p+0;
+  r = r - k * 0x1.0b4611a6p-34;
+  r = r - k * 0x1.3198a2ep-69;
+  r = r - k * 0x1.b839a252049c1p-104;
+}
+inline Vec<double> sin_of_reduced(Vec<double> r) {
+  Vec<double> z = r * r;
+  return z * r *
+             horner(z, -0x1.5555555555555p-3, 0x1.1111111111110p-7, -0x1.a01a01a019937p-13, 0x1.71de3a5460767p-19,
+                    -0x1.ae6454128b0e0p-26, 0x1.61217edaa064dp-33, -0x1.ab17b5e83a0dep-41) +
+         r;
+}
+inline Vec<double> cos_of_reduced(Vec<double> r) {
+  Vec<double> z = r * r;
+  Vec<double> tail =
+      z * z *
+      horner(z, 0x1.5555555555555p-5, -0x1.6c16c16c16c16p-10, 0x1.a01a01a019d0ap-16, -0x1.27e4fb7712c76p-22,
+             0x1.1eed8deb7c148p-29, -0x1.9394b9deffc70p-37, 0x1.ab783ef05c1e7p-45);
+  return 1 - (z * 0.5 - tail);
+}
+inline bool angle_is_large(Vec<double> x) { return any(!(abs(x) < 1.5e6)); }
+
+inline Vec<double> sin(Vec<double> x) {
+  if (angle_is_large(x)) return each(x, [](double a) { return __builtin_sin(a); });
+  Vec<int64_t> q;
+  Vec<double> r;
+  reduce_angle(x, q, r);
+  Vec<double> y = (q & 1) != 0 ? cos_of_reduced(r) : sin_of_reduced(r);
+  y = (q & 2) != 0 ? -y : y;
+  return x == 0 ? x : y;
+}
+inline Vec<double> cos(Vec<double> x) {
+  if (angle_is_large(x)) return each(x, [](double a) { return __builtin_cos(a); });
+  Vec<int64_t> q;
+  Vec<double> r;
+  reduce_angle(x, q, r);
+  Vec<double> y = (q & 1) != 0 ? sin_of_reduced(r) : cos_of_reduced(r);
+  return ((q + 1) & 2) != 0 ? -y : y;
+}
+inline Vec<double> tan(Vec<double> x) {
+  if (angle_is_large(x)) return each(x, [](double a) { return __builtin_tan(a); });
+  Vec<int64_t> q;
+  Vec<double> r;
+  reduce_angle(x, q, r);
+  Vec<double> s = sin_of_reduced(r), c = cos_of_reduced(r);
+  Vec<double> y = (q & 1) != 0 ? -c / s : s / c;
+  return x == 0 ? x : y;
+}
+inline Vec<float> sin(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return sin(a); }, x);
+}
+inline Vec<float> cos(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return cos(a); }, x);
+}
+inline Vec<float> tan(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return tan(a); }, x);
+}
+
+// atan(y / x) for x, y >= 0: the smaller over the larger, turned by pi/4 where that is nearer to zero, one division in
+// all.
+inline Vec<double> atan_positive(Vec<double> y, Vec<double> x) {
+  using V = Vec<double>;
+  Vec<int64_t> steep = y > x;
+  V num = steep ? x : y, den = steep ? y : x;
+  Vec<int64_t> both_infinite = num == Ieee<double>::infinity, huge = den > 0x1p1000;
+  num = both_infinite ? splat(1.0) : huge ? num * 0x1p-600 : num;
+  den = both_infinite ? splat(1.0) : huge ? den * 0x1p-600 : den;
+  den = den == 0 ? splat(1.0) : den;
+  Vec<int64_t> turn = num > den * 0.41421356237309503;
+  V t = (turn ? num - den : num) / (turn ? num + den : den), z = t * t;
+  V a = z * t *
+            horner(z, -0x1.5555555555555p-2, 0x1.9999999999957p-3, -0x1.249249248dba5p-3, 0x1.c71c71c32eb35p-4,
+                   -0x1.745d16658efa3p-4, 0x1.3b1393a7bdf90p-4, -0x1.110e959cbdf73p-4, 0x1.e19b3a07c1bffp-5,
+                   -0x1.ac8295f475034p-5, 0x1.75007c1c2b97bp-5, -0x1.1b887b53d6270p-5, 0x1.0b8678bba015ap-6) +
+        t;
+  a = turn ? (a + 0x1.1a62633145c07p-55) + 0x1.921fb54442d18p-1 : a;
+  return steep ? 0x1.921fb54442d18p+0 - (a - 0x1.1a62633145c07p-54) : a;
+}
+inline Vec<double> atan(Vec<double> x) {
+  Vec<double> y = copysign(atan_positive(abs(x), splat(1.0)), x);
+  return x == x ? y : x;
+}
+inline Vec<double> atan2(Vec<double> y, Vec<double> x) {
+  Vec<double> a = atan_positive(abs(y), abs(x));
+  a = signbit(x) ? 0x1.921fb54442d18p+1 - (a - 0x1.1a62633145c07p-53) : a;
+  a = copysign(a, y);
+  return x != x ? x : y != y ? y : a;
+}
+inline Vec<double> asin(Vec<double> x) {
+  Vec<double> a = abs(x);
+  Vec<double> y = copysign(atan_positive(a, sqrt((1 - a) * (1 + a))), x);
+  return a <= 1.0 ? y : splat(Ieee<double>::nan);
+}
+inline Vec<double> acos(Vec<double> x) {
+  Vec<double> a = abs(x);
+  Vec<double> y = atan_positive(sqrt((1 - a) * (1 + a)), a);
+  y = x < 0 ? 0x1.921fb54442d18p+1 - (y - 0x1.1a62633145c07p-53) : y;
+  return a <= 1.0 ? y : splat(Ieee<double>::nan);
+}
+inline Vec<float> atan(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return atan(a); }, x);
+}
+inline Vec<float> atan2(Vec<float> y, Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double> b) { return atan2(a, b); }, y, x);
+}
+inline Vec<float> asin(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return asin(a); }, x);
+}
+inline Vec<float> acos(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return acos(a); }, x);
+}
+
+// sinh a = (t + t / (t + 1)) / 2, t = e^a - 1; where e^a would overflow, e^(a/2) e^(a/2) / 2.
+inline Vec<double> sinh(Vec<double> x) {
+  Vec<double> a = abs(x), t = expm1(a), root = exp(a * 0.5);
+  Vec<double> y = a > 40.0 ? root * 0.5 * root : 0.5 * (t + t / (t + 1));
+  return copysign(x == x ? y : x, x);
+}
+inline Vec<double> cosh(Vec<double> x) {
+  Vec<double> a = abs(x), e = exp(a), root = exp(a * 0.5);
+  return a > 40.0 ? root * 0.5 * root : 0.5 * (e + 1 / e);
+}
+inline Vec<double> asinh(Vec<double> x) {
+  Vec<double> a = abs(x);
+  Vec<double> small = log1p(a + a * a / (1 + sqrt(a * a + 1)));
+  return copysign(a > 0x1p28 ? log(a) + 0x1.62e42fefa39efp-1 : small, x);
+}
+inline Vec<double> acosh(Vec<double> x) {
+  Vec<double> t = x - 1, small = log1p(t + sqrt(t * (t + 2)));
+  Vec<double> y = x > 0x1p28 ? log(x) + 0x1.62e42fefa39efp-1 : small;
+  return x < 1.0 ? splat(Ieee<double>::nan) : y;
+}
+inline Vec<double> atanh(Vec<double> x) {
+  Vec<double> a = abs(x);
+  return copysign(0.5 * log1p(2 * a / (1 - a)), x);
+}
+inline Vec<float> sinh(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return sinh(a); }, x);
+}
+inline Vec<float> cosh(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return cosh(a); }, x);
+}
+inline Vec<float> asinh(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return asinh(a); }, x);
+}
+inline Vec<float> acosh(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return acosh(a); }, x);
+}
+inline Vec<float> atanh(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return atanh(a); }, x);
+}
+
+// A power needs its logarithm in more than working precision: libm has it for double, and double is that for float.
+inline Vec<double> pow(Vec<double> x, Vec<double> y) {
+  return each(x, y, [](double a, double b) { return __builtin_pow(a, b); });
+}
+inline Vec<float> pow(Vec<float> base, Vec<float> exponent) {
+  auto power = [](Vec<double> x, Vec<double> y) {
+    Vec<double> a = abs(x), r = exp(y * log(a));
+    Vec<int64_t> whole = trunc(y) == y, odd = whole & (trunc(y * 0.5) != y * 0.5);
+    r = x < 0 ? (whole != 0 ? (odd != 0 ? -r : r) : isinf(x) ? r : splat(Ieee<double>::nan)) : r;
+    r = x == 0 ? copysign(r, odd != 0 ? x : splat(1.0)) : r;
+    r = ((a == 1.0) & isinf(y)) != 0 ? splat(1.0) : r;
+    return ((y == 0) | (x == 1.0)) != 0 ? splat(1.0) : r;
+  };
+  return through_double(power, base, exponent);
+}
+inline Vec<double> hypot(Vec<double> x, Vec<double> y) {
+  return each(x, y, [](double a, double b) { return __builtin_hypot(a, b); });
+}
+inline Vec<float> hypot(Vec<float> x, Vec<float> y) {
+  Vec<float> r = through_double([](Vec<double> a, Vec<double> b) { return sqrt(a * a + b * b); }, x, y);
+  return (isinf(x) | isinf(y)) != 0 ? splat(Ieee<float>::infinity) : r;
+}
+
+inline Vec<double> lgamma(Vec<double> x) {
+  return each(x, [](double a) {
+    int sign;
+    return lgamma_r(a, &sign);  // lgamma itself writes a global
+  });
+}
+
+// The n-th derivative of digamma, n >= 1: psi_n(x) = (-1)^(n+1) n! sum_k 1 / (x + k)^(n+1), summed up to x + k >= 10 +
+// n and from there by Euler and Maclaurin's formula.
+inline double polygamma(int n, double x) {
+  if (x <= 0 && x == __builtin_floor(x)) return Ieee<double>::infinity;
+  // B_2j / (2j)!
+  static constexpr double b[] = {1.0 / 12,
+                                 -1.0 / 720,
+                                 1.0 / 30240,
+                                 -1.0 / 1209600,
+                                 1.0 / 47900160,
+                                 -691.0 / 1307674368e3,
+                                 1.0 / 74724249600.0,
+                                 -3617.0 / 10670622842880e3};
+  int s = n + 1;
+  double sum = 0;
+  for (; x < 10 + n; x += 1) sum += __builtin_pow(x, -s);
+  double power =
+      __builtin_pow(x, -s);  // x^-s; the tail is x^(1-s) / (s-1) + x^-s / 2 + sum_j b_j s (s+1) ... x^(1-s-2j)
+  sum += power * x / (s - 1) + power * 0.5;
+  double term = power * s / x;
+  for (int j = 0; j < 8; ++j) {
+    sum += b[j] * term;
+    term *= (s + 2 * j + 1) * double(s + 2 * j + 2) / (x * x);
+  }
+  for (int k = 2; k <= n; ++k) sum *= k;
+  return n % 2 ? sum : -sum;
+}
+// psi(x): reflected below 0, raised to x >= 10, then ln x - 1/2x - sum_j B_2j / (2j x^2j).
+inline double digamma_lane(double x) {
+  if (x == 0) return __builtin_copysign(Ieee<double>::infinity, -x);
+  double y = 0;
+  if (x < 0) {
+    double whole = __builtin_floor(x);
+    if (x == whole) return Ieee<double>::nan;
+    y = -M_PI / __builtin_tan(M_PI * (x - whole));
+    x = 1 - x;
+  }
+  for (; x < 10; x += 1) y -= 1 / x;
+  if (x == 10) return y + 2.25175258906672110764;
+  double z = 1 / (x * x);
+  double series =
+      z * (1.0 / 12 - z * (1.0 / 120 -
+                           z * (1.0 / 252 - z * (1.0 / 240 - z * (1.0 / 132 - z * (691.0 / 32760 - z * (1.0 / 12)))))));
+  return y + __builtin_log(x) - 0.5 / x - (x < 1e17 ? series : 0);
+}
+inline Vec<double> digamma(Vec<double> x) { return each(x, digamma_lane); }
+inline Vec<float> lgamma(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return lgamma(a); }, x);
+}
+inline Vec<float> digamma(Vec<float> x) {
+  return through_double([](Vec<double> a, Vec<double>) { return digamma(a); }, x);
+}
+
+}  // namespace
+}  // namespace gg::GG_ISA
