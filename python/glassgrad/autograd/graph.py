@@ -1,0 +1,243 @@
+"""The graph: what an op records on the way forward, and what it is asked on the way back.
+
+Every differentiable operation is a class with `forward` above `backward`. `Op.apply` runs forward; if any argument needs a
+gradient, the instance itself becomes the node of the graph that the result points at.
+
+A node points at its inputs only, through `edges`, never at its outputs. So a value that nobody holds any more takes its part
+of the graph with it at once, without the cyclic garbage collector. An edge is one of
+
+    None                  the argument needs no gradient
+    Op or (Op, i)         the argument is the (i-th) output of that node
+    Tensor                the argument is a leaf: its gradient accumulates in `.grad`
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, TypeVar, Union
+
+from glassgrad import _core as core
+
+if TYPE_CHECKING:
+    from glassgrad.tensor import Tensor
+
+__all__ = ["Edge", "Op", "View", "composite_backward", "recording", "unbroadcast"]
+
+Edge = Union[None, "Op", "tuple[Op, int]", "Tensor"]
+Gradients = Union[None, "Tensor", "tuple[Optional[Tensor], ...]"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_NOT_NEEDED = (False,) * 32
+
+recording: Callable[[], bool] = core.is_grad_enabled  # whether ops are being recorded in this thread
+
+
+class Op:
+    """A node of the graph: subclasses give `forward` and, under it, `backward`."""
+
+    __slots__ = ("__dict__", "__weakref__", "_outputs", "_saved", "_versions", "dtype", "edges", "hooks", "line")
+
+    edges: tuple[Edge, ...]
+    dtype: Any  # of the output, or a tuple of them
+    hooks: dict[int, dict[int, Callable[[Tensor], Tensor | None]]] | None
+    line: tuple[str, int] | None
+    name: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        if not cls.__dict__.get("name"):
+            cls.name = cls.__name__
+
+    def forward(self, *args: Any) -> Any:
+        """Computes the result from `args`; calls `self.save(...)` with what backward will need."""
+        raise TypeError(f"{self.name}: an Op needs a forward method")
+
+    def backward(self, *dy: Any) -> Gradients:
+        """Gives the gradient of the loss by each leading argument, from those by the outputs."""
+        raise RuntimeError(f"{self.name}: this operation has no derivative")
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Runs forward and records the node where a gradient is needed."""
+        op = cls()
+        op._saved = ()
+        op.edges = edges = core.edges(args)
+        out = op.forward(*args)
+        if edges:
+            op._record(out)
+        return out
+
+    def _record(self, out: Any) -> None:
+        self.hooks = None
+        outs = out if type(out) is tuple else (out,)
+        saved = self._saved
+        if saved:
+            # A node that held its own output would hold itself: it keeps an alias, and a note of which output it is.
+            self.line = _user_line()
+            self._versions = [0 if t is None else t._version for t in saved]
+            self._outputs: dict[int, int] = {}
+            for i, t in enumerate(saved):
+                for j, o in enumerate(outs):
+                    if t is o and t is not None:
+                        self._outputs[i] = j
+            if self._outputs:
+                self._saved = tuple(t._alias() if i in self._outputs else t for i, t in enumerate(saved))
+        for j, o in enumerate(outs):
+            core.attach(o, self, j)
+        self.dtype = out.dtype if outs[0] is out else tuple(o.dtype for o in outs)
+
+    def save(self, *tensors: Tensor | None) -> None:
+        """Keeps inputs or outputs for backward; reading them back fails if they were changed in between."""
+        self._saved = tensors
+
+    @property
+    def saved(self) -> tuple[Any, ...]:
+        """The saved tensors, in order, unchanged since they were saved."""
+        saved = self._saved
+        if saved is None:
+            raise RuntimeError(
+                f"{self.name}: backward ran through this part of the graph before, and what it had saved is freed; "
+                "pass retain_graph=True to the first backward"
+            )
+        if not self.edges or not saved:
+            return saved
+        for t, version in zip(saved, self._versions):
+            if t is not None and t._version != version:
+                raise _changed_error(self, t, version)
+        if self._outputs and recording():  # an output takes part in the graph of its own gradient
+            attached = list(saved)
+            for i, j in self._outputs.items():
+                attached[i] = saved[i]._alias()
+                core.attach(attached[i], self, j)
+            return tuple(attached)
+        return saved
+
+    @property
+    def needs(self) -> tuple[bool, ...]:
+        """Whether each argument needs a gradient."""
+        return tuple([edge is not None for edge in self.edges]) or _NOT_NEEDED
+
+    def release(self) -> None:
+        """Forgets what was saved: backward has used it."""
+        if self._saved != ():
+            self._saved = None  # type: ignore[assignment]
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """The nodes the inputs came from, each with the number of its output."""
+        return tuple([e if isinstance(e, tuple) else (e, 0) for e in self.edges])
+
+    def __repr__(self) -> str:
+        return f"<{self.name}Backward>"
+
+
+class View(Op):
+    """An Op whose output shares its input's storage: `args[0]` is the input, the rest says which part of it.
+
+    In-place changes of a view must reach its base's gradient, so the output remembers how it was made
+    (`glassgrad.autograd.in_place`).
+    """
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        parent = args[0]
+        op = cls()
+        op._saved = ()
+        op.edges = edges = core.edges(args)
+        out = op.forward(*args)
+        if edges:
+            op._record(out)
+        for o in out if type(out) is tuple else (out,):
+            if o is not parent:
+                o._view = (parent, parent._node, cls, args[1:])
+        return out
+
+
+def unbroadcast(dy: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Sums `dy` over the axes along which an operand of `shape` was stretched: the gradient of broadcasting."""
+    if dy.shape == shape:
+        return dy
+    lead = dy.ndim - len(shape)
+    dims = [i for i in range(dy.ndim) if i < lead or (shape[i - lead] == 1 and dy.shape[i] != 1)]
+    if dims:
+        dy = dy.sum(dims, keepdim=True)
+    return dy.reshape(shape) if lead else dy
+
+
+def composite_backward(
+    function: Callable[..., Any], inputs: tuple[Any, ...], dy: Any, needs: tuple[bool, ...] | None = None
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `function`, written in ordinary ops, by its tensor inputs: differentiable themselves.
+
+    Fused kernels use it for higher orders: the saved `inputs` go through the same mathematics once more. `dy` is the
+    gradient by the output, or a tuple of them. The result has one entry for each of `inputs`, None where it is no tensor
+    or needs no gradient.
+    """
+    from glassgrad.autograd.engine import run
+
+    wanted = [i for i, x in enumerate(inputs) if isinstance(x, core.TensorBase) and x.requires_grad]
+    if needs is not None:
+        wanted = [i for i in wanted if needs[i]]
+    # Fresh nodes for the inputs: the gradient must stop here, not run on into what made them.
+    stand_ins = list(inputs)
+    for i in wanted:
+        stand_ins[i] = Identity.apply(inputs[i])
+    out = function(*stand_ins)
+    outs, dys = (out, dy) if isinstance(out, tuple) else ((out,), (dy,))
+    pairs = [(o, d) for o, d in zip(outs, dys) if d is not None and o.requires_grad]
+    found = run([o for o, _ in pairs], [d for _, d in pairs], True, True, [stand_ins[i] for i in wanted])
+    gradients: list[Tensor | None] = [None] * len(inputs)
+    for i, g in zip(wanted, found):
+        gradients[i] = g
+    return tuple(gradients)
+
+
+class Identity(Op):
+    """y = x, with a node of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x._alias()
+
+    def backward(self, dy: Tensor) -> Tensor:
+        return dy
+
+
+def _user_line() -> tuple[str, int] | None:
+    """Where the user's own code is: the innermost frame outside this package."""
+    frame = sys._getframe(3)
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith("glassgrad."):
+            return frame.f_code, frame.f_lasti  # type: ignore[return-value]
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def _show_line(line: Any) -> str:
+    if line is None:
+        return "an unknown line"
+    code, lasti = line
+    number = code.co_firstlineno
+    for start, _, here in code.co_lines():
+        if start <= lasti and here is not None:
+            number = here
+        if start > lasti:
+            break
+    return f"{code.co_filename}:{number}"
+
+
+last_changes: dict[int, Any] = {}  # address of a storage: the line that changed it last
+
+
+def note_change(x: Tensor) -> None:
+    """Remembers the user's line that changes x in place, for the message of an error that may come much later."""
+    if len(last_changes) > 1000:
+        last_changes.clear()
+    last_changes[x.data_ptr() - x.storage_offset() * x.itemsize] = _user_line()
+
+
+def _changed_error(op: Op, t: Tensor, version: int) -> RuntimeError:
+    changed = last_changes.get(t.data_ptr() - t.storage_offset() * t.itemsize)
+    return RuntimeError(
+        f"{op.name}: a tensor {tuple(t.shape)} {t.dtype} that backward needs was modified by an inplace operation after it "
+        f"was saved (version {version}, now {t._version}); saved at {_show_line(op.line)}, changed at "
+        f"{_show_line(changed)}; use the form without the trailing underscore there, or a clone()"
+    )

@@ -1,0 +1,457 @@
+"""Tensor: the one object users hold, its operators and methods, each one line to the op that does the work.
+
+The class adds no state: array, gradient and graph node are members of the core's heap type (csrc/python/tensor.h). A plain
+assignment makes an op's function a method, so a method call costs no more than the function.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Callable, Sequence
+
+import numpy as np
+
+from glassgrad import _core as core
+from glassgrad import ops, printing
+from glassgrad.autograd.graph import last_changes, note_change
+from glassgrad.autograd.in_place import in_place, refresh_view
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["RemovableHandle", "Tensor", "as_tensor", "asarray", "from_dlpack", "from_numpy", "is_tensor", "tensor"]
+
+
+class RemovableHandle:
+    """Takes back a registered hook: `handle.remove()`, or at the end of a `with`."""
+
+    _next = 0
+
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self.id = RemovableHandle._next
+        RemovableHandle._next += 1
+        self._hooks = hooks
+        hooks[self.id] = hook
+
+    def remove(self) -> None:
+        """Removes the hook; doing so twice is harmless."""
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+class Tensor(core.TensorBase):
+    """An array of one dtype on a device that can record what it was computed from.
+
+    Make one with `gg.tensor`, `gg.zeros`, `gg.randn`, ...
+
+    >>> x = gg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> (x @ x).sum().backward()
+    >>> x.grad
+    tensor([[ 7., 11.],
+            [ 9., 13.]])
+    """
+
+    __slots__ = ("__weakref__",)
+    __array_priority__ = 1000  # numpy's operators give way to ours
+    __hash__ = object.__hash__
+
+    def __new__(cls, *args: Any) -> Any:
+        if len(args) == 1 and isinstance(args[0], core.TensorBase):
+            return super().__new__(cls, args[0])
+        if args and all(isinstance(a, int) for a in args):
+            return super().__new__(cls, ops.creation.empty(*args))
+        if len(args) == 1:
+            return super().__new__(cls, tensor(args[0], dtype=core.float32))
+        return super().__new__(cls)
+
+    # The graph
+
+    @property
+    def grad_fn(self) -> Any:
+        """The node that made this tensor, or None."""
+        return self._node
+
+    @property
+    def output_nr(self) -> int:
+        """Which of its node's outputs this tensor is."""
+        return int(self._output)
+
+    @property
+    def _base(self) -> Tensor | None:
+        """The tensor whose storage this view shares, or None."""
+        base = None
+        view = self._view
+        while view is not None:
+            base, view = view[0], view[0]._view
+        return base
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Tensor | Sequence[Tensor] | None = None,
+    ) -> None:
+        """Accumulates this tensor's gradient by every leaf it was computed from in the leaf's `.grad`.
+
+        `gradient` is what to start from (1 for a scalar). See `gg.autograd.backward`.
+
+        >>> x = gg.tensor([1.0, 2.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        tensor([2., 4.])
+        """
+        from glassgrad.autograd import backward
+
+        backward(self, gradient, retain_graph, create_graph, inputs)
+
+    def detach(self) -> Tensor:
+        """The same elements in the same memory, outside the graph."""
+        return self._alias()  # type: ignore[no-any-return]
+
+    def detach_(self) -> Tensor:
+        """Takes this tensor out of the graph that made it."""
+        self._node = None
+        self._view = None
+        self.requires_grad = False
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """The same elements outside the graph; assigning gives this tensor other elements."""
+        return self._alias()  # type: ignore[no-any-return]
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self._set_data(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Sets whether backward computes a gradient for this leaf."""
+        self.requires_grad = requires_grad
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Calls `hook(gradient)` when backward has this tensor's gradient; what it returns, if anything, replaces it.
+
+        >>> x = gg.tensor(1.0, requires_grad=True)
+        >>> handle = x.register_hook(lambda g: g * 10)
+        >>> (x * 2).backward()
+        >>> x.grad
+        tensor(20.)
+        """
+        if not self.requires_grad:
+            raise RuntimeError(f"register_hook: this tensor {tuple(self.shape)} does not require grad")
+        if self._node is None:
+            if self._hooks is None:
+                self._hooks = {}
+            return RemovableHandle(self._hooks, hook)
+        node = self._node
+        if node.hooks is None:
+            node.hooks = {}
+        return RemovableHandle(node.hooks.setdefault(self._output, {}), hook)
+
+    def retain_grad(self) -> None:
+        """Keeps the gradient in `.grad` even though this tensor is no leaf."""
+        if not self.requires_grad:
+            raise RuntimeError(f"retain_grad: this tensor {tuple(self.shape)} does not require grad")
+        if self._node is None:
+            return
+        me = weakref.ref(self)
+
+        def keep(gradient: Tensor) -> None:
+            x = me()
+            if x is not None:
+                x.grad = gradient if x.grad is None else x.grad + gradient
+
+        self.register_hook(keep)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether this is a non-leaf that keeps its gradient."""
+        node = self._node
+        hooks = node.hooks.get(self._output, {}) if node is not None and node.hooks else {}
+        return any(hook.__qualname__.startswith("Tensor.retain_grad") for hook in hooks.values())
+
+    # Neighbours and Python
+
+    def numpy(self, *, force: bool = False) -> NDArray[Any]:
+        """A numpy array over the same memory; `force` detaches first.
+
+        >>> gg.tensor([1.0, 2.0]).numpy()
+        array([1., 2.], dtype=float32)
+        """
+        if self.requires_grad and not force:
+            raise RuntimeError("numpy: can't call numpy() on a Tensor that requires grad; use tensor.detach().numpy()")
+        if self.dtype is core.bfloat16:
+            raise TypeError("numpy: numpy has no bfloat16; convert with .float() first")
+        return np.asarray(memoryview(self._alias()))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        array = self.numpy()
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            if copy is False:
+                raise ValueError(f"array: {self.dtype} as {np.dtype(dtype)} needs a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, *, stream: Any = None, **kwargs: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError("dlpack: this tensor requires grad; use .detach() first")
+        return core.to_dlpack(self)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def tolist(self) -> Any:
+        """The elements as nested Python lists, or a number if 0-d.
+
+        >>> gg.tensor([[1, 2]]).tolist()
+        [[1, 2]]
+        """
+        x = self._alias()
+        return (x.float() if x.dtype is core.bfloat16 else x).numpy().tolist()
+
+    def __repr__(self) -> str:
+        return printing.tensor_text(self)
+
+    def __format__(self, spec: str) -> str:
+        return self.item().__format__(spec) if self.ndim == 0 and spec else repr(self)
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise RuntimeError(
+                f"bool: the truth of a tensor {tuple(self.shape)} {self.dtype} with {self.numel()} elements is ambiguous; "
+                "use .any() or .all()"
+            )
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.numel() != 1 or self.dtype.is_floating_point or self.dtype is core.bool:
+            raise TypeError(f"index: only an integer tensor of one element can be an index, not {tuple(self.shape)} {self.dtype}")
+        return int(self.item())
+
+    def __iter__(self) -> Any:
+        if self.ndim == 0:
+            raise TypeError("iter: iteration over a 0-d tensor")
+        return iter(self.unbind(0))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any().item())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if id(self) in memo:
+            return memo[id(self)]  # type: ignore[no-any-return]
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: only tensors that are leaves of the graph can be copied; detach() or clone() this one")
+        copied: Tensor = type(self)(self._alias().clone())
+        copied.requires_grad = self.requires_grad
+        if self.grad is not None:
+            copied.grad = self.grad.clone()
+        memo[id(self)] = copied
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self.is_leaf:
+            raise RuntimeError("pickle: only tensors that are leaves of the graph can be pickled; detach() this one")
+        x = self._alias()
+        bits = x.view(core.int16) if x.dtype is core.bfloat16 else x
+        return _rebuild, (type(self), np.ascontiguousarray(bits.numpy()), self.dtype, self.requires_grad, self.shape)
+
+    def share_memory_(self) -> Tensor:
+        """For code written for PyTorch: workers get tensors by value, so there is nothing to do."""
+        return self
+
+    def cpu(self) -> Tensor:
+        """This tensor on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: Any = None) -> Tensor:
+        """This tensor on a GPU."""
+        return self.to("cuda" if device is None else device)
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the elements are on a GPU."""
+        return bool(self.device.type == "cuda")
+
+    def get_device(self) -> int:
+        """The GPU's number, -1 on the CPU."""
+        return -1 if self.device.index is None else int(self.device.index)
+
+    def element_size(self) -> int:
+        """Bytes of an element."""
+        return int(self.itemsize)
+
+    # elementwise
+
+    # reduce
+
+    # layout
+
+    # index, sort and embedding
+
+    # matmul and attention
+
+    # softmax, norm and loss
+
+    # random
+
+
+def _rebuild(kind: Any, array: NDArray[Any], dtype: Any, requires_grad: bool, shape: tuple[int, ...]) -> Any:
+    x = core.from_buffer(array if array.flags.writeable else array.copy())
+    if dtype is core.bfloat16:
+        x = x.view(core.bfloat16)
+    out = kind(x.reshape(shape))
+    out.requires_grad = requires_grad
+    return out
+
+
+core.set_tensor_type(Tensor, refresh_view)
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether `obj` is a Tensor.
+
+    >>> gg.is_tensor([1])
+    False
+    """
+    return isinstance(obj, Tensor)
+
+
+def from_numpy(ndarray: NDArray[Any]) -> Tensor:
+    """A tensor over a numpy array's memory: each sees what the other writes.
+
+    An array that cannot be written or has negative strides is copied.
+
+    >>> a = np.zeros(2, dtype=np.float32)
+    >>> x = gg.from_numpy(a)
+    >>> a[0] = 1
+    >>> x
+    tensor([1., 0.])
+    """
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"from_numpy: expected a numpy array, got {type(ndarray).__name__}")
+    if not ndarray.dtype.isnative:
+        ndarray = ndarray.astype(ndarray.dtype.newbyteorder("="))
+    if not ndarray.flags.writeable or any(s < 0 for s in ndarray.strides) or any(s % ndarray.itemsize for s in ndarray.strides):
+        ndarray = ndarray.copy()
+    return core.from_buffer(ndarray)
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A tensor over the memory of another library's array, through DLPack.
+
+    >>> gg.from_dlpack(np.ones(2, dtype=np.float32))
+    tensor([1., 1.])
+    """
+    capsule = ext_tensor.__dlpack__() if hasattr(ext_tensor, "__dlpack__") else ext_tensor
+    return core.from_dlpack_capsule(capsule)
+
+
+def _shape_of(data: Any) -> tuple[int, ...]:
+    """The shape of nested sequences; uneven ones are an error."""
+    if not isinstance(data, (list, tuple)):
+        return tuple(data.shape) if isinstance(data, (core.TensorBase, np.ndarray)) else ()
+    if not data:
+        return (0,)
+    inner = _shape_of(data[0])
+    for i, item in enumerate(data):
+        if _shape_of(item) != inner:
+            raise ValueError(f"tensor: item 0 has shape {inner} and item {i} has shape {_shape_of(item)}: rows must be even")
+    return (len(data), *inner)
+
+
+def _plain(data: Any) -> Any:
+    """Nested sequences with tensors inside, as numpy understands them."""
+    if isinstance(data, core.TensorBase):
+        return data._alias().numpy() if data.dtype is not core.bfloat16 else data._alias().float().numpy()
+    if isinstance(data, (list, tuple)):
+        return [_plain(item) for item in data]
+    return data
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A new tensor with a copy of `data`: a number, nested sequences, a numpy array or a tensor.
+
+    Python floats become float32, ints int64; arrays keep their dtype unless `dtype` is given.
+
+    >>> gg.tensor([[1, 2], [3, 4]])
+    tensor([[1, 2],
+            [3, 4]])
+    """
+    if isinstance(data, core.TensorBase):
+        x = data._alias().clone()
+    elif isinstance(data, (np.ndarray, np.generic)):
+        x = from_numpy(np.array(data, order="C", subok=False)).clone()
+    else:
+        try:
+            array = np.array(_plain(data))
+        except (ValueError, OverflowError) as error:
+            _shape_of(data)
+            raise ValueError(f"tensor: {error}") from None
+        if array.dtype.kind not in "biufc":
+            _shape_of(data)
+            hint = "; an int is too large for int64" if array.dtype == object else ""
+            raise TypeError(f"tensor: cannot make a tensor of elements of type {array.dtype}{hint}")
+        if array.dtype == np.uint64:
+            raise RuntimeError("tensor: an int is too large for int64")
+        default = dtype is None and array.dtype == np.float64 and not _holds_float64(data)
+        x = from_numpy(array.astype(np.float32) if default else array)
+    if dtype is not None:
+        x = x.to(dtype)
+    if device is not None:
+        x = x.to(device)
+    if requires_grad:
+        x.requires_grad = True
+    return x
+
+
+def _holds_float64(data: Any) -> bool:
+    """Whether the first item of nested sequences is a float64 array or tensor rather than a Python float."""
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    if isinstance(data, core.TensorBase):
+        return data.dtype is core.float64
+    return isinstance(data, (np.ndarray, np.float64))
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, sharing memory where it can: tensors and numpy arrays of the wanted dtype are not copied.
+
+    >>> gg.as_tensor([1, 2])
+    tensor([1, 2])
+    """
+    if isinstance(data, Tensor):
+        x = data
+    elif isinstance(data, np.ndarray):
+        x = from_numpy(data)
+    else:
+        return tensor(data, dtype=dtype, device=device)
+    if dtype is not None and x.dtype is not dtype:
+        x = x.to(dtype)
+    return x if device is None else x.to(device)
+
+
+def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False) -> Tensor:
+    """`obj` as a tensor; `copy` True always copies, False never, None where needed.
+
+    >>> gg.asarray([1.0, 2.0])
+    tensor([1., 2.])
+    """
+    x = tensor(obj, dtype=dtype, device=device) if copy else as_tensor(obj, dtype, device)
+    if copy is False and not isinstance(obj, (Tensor, np.ndarray)):
+        raise ValueError(f"asarray: {type(obj).__name__} cannot become a tensor without a copy")
+    if requires_grad:
+        x.requires_grad_(True)
+    return x
