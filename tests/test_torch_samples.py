@@ -8,9 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch, whose samples these are, is not installed")
 
-import torch_samples  # noqa: E402
-
 import glassgrad as gg  # noqa: E402
+import torch_samples  # noqa: E402
 
 # Ops of which some sample differs on purpose, and why.
 DEPARTURES: dict[str, str] = {}

@@ -102,9 +102,9 @@ LISTED = {
 
 # Results that no other generator can repeat: structure, shape and dtype only.
 RANDOM = {
-    *"bernoulli empty empty_like exponential multinomial new_empty normal rand_like randint randint_like randn".split(),
-    *"randn_like uniform nn.functional.dropout nn.functional.dropout2d nn.functional.dropout3d".split(),
-    *"nn.functional.alpha_dropout nn.functional.feature_alpha_dropout".split(),
+    *["bernoulli", "empty", "empty_like", "exponential", "multinomial", "new_empty", "normal", "rand_like", "randint", "randint_like", "randn"],
+    *["randn_like", "uniform", "nn.functional.dropout", "nn.functional.dropout2d", "nn.functional.dropout3d"],
+    *["nn.functional.alpha_dropout", "nn.functional.feature_alpha_dropout"],
 }
 
 # (rtol, atol relative to the largest element)
@@ -244,7 +244,7 @@ def compare(ours: Any, theirs: Any, dtype: str, values: bool, what: str) -> None
     for i, (x, y) in enumerate(zip(a, b, strict=True)):
         at = f"{what}[{i}]" if len(a) > 1 else what
         if not hasattr(y, "detach"):
-            same = x == y or x != x and y != y or isinstance(y, float) and abs(x - y) <= 1e-4 * abs(y)
+            same = x == y or (x != x and y != y) or (isinstance(y, float) and abs(x - y) <= 1e-4 * abs(y))
             assert same or not values, f"{at}: {x!r}, torch {y!r}"
             continue
         assert hasattr(x, "detach"), f"{at}: {type(x).__name__}, torch a tensor"
@@ -398,7 +398,7 @@ class Worker:
         dtheirs = gradients(expected, leaves, self.torch, self.torch.from_numpy)
         dours = gradients(result, twins, self.gg, self.gg.from_numpy)
         for i, (a, b) in enumerate(zip(dours, dtheirs, strict=True)):
-            if b is None and (a is None or not to_numpy(a).any()) or a is None and not to_numpy(b).any():
+            if (b is None and (a is None or not to_numpy(a).any())) or (a is None and not to_numpy(b).any()):
                 continue
             assert a is not None, f"gradient {i}: none, torch gives one"
             assert b is not None, f"gradient {i}: torch gives none"
@@ -480,7 +480,7 @@ class Worker:
         dtheirs = gradients(expected, wanted, torch, torch.from_numpy)
         dours = gradients(result, ours_wanted, gg, gg.from_numpy)
         for name, x, y in zip(names, dours, dtheirs, strict=True):
-            if y is None and (x is None or not to_numpy(x).any()) or x is None and not to_numpy(y).any():
+            if (y is None and (x is None or not to_numpy(x).any())) or (x is None and not to_numpy(y).any()):
                 continue
             assert x is not None and y is not None, f"gradient of {name}: {x is not None}, torch {y is not None}"
             compare(x, y, "", True, f"gradient of {name}")
