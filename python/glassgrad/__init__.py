@@ -44,6 +44,14 @@ from glassgrad._core import (
 # matmul and attention
 
 # conv, pool and resample
+from glassgrad.ops.conv import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 
 # softmax, norm and loss
 

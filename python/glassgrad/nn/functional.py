@@ -9,6 +9,16 @@
 # matmul and attention
 
 # conv, pool and resample
+from glassgrad.ops.conv import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    fold,
+    unfold,
+)
 
 # softmax, norm and loss
 

@@ -1,0 +1,204 @@
+// Sliding windows as shifts: what convolution and pooling share.
+//
+// A padded image is cut into its stride phases: phase a of an axis holds x[j*stride + a - pad] at position j, so that a
+// tap of the window reads, for consecutive outputs, consecutive elements of one phase, at a fixed shift. Rows, planes
+// and images follow each other in one flat line (pitch * row + column), where they share their zero borders; output
+// position q of that line takes tap t from position q + offset(t). Positions between the rows compute garbage that
+// nobody stores.
+#pragma once
+#include "core/dtype.h"
+#include "cpu/vec.h"
+
+namespace gg::GG_ISA {
+namespace {
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
+inline int64_t floor_div(int64_t a, int64_t b) { return -ceil_div(-a, b); }
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+
+// One axis: output o reads padded coordinate o*stride + start + t*step for tap t; coordinate i is x[i - pad] or the
+// border.
+struct WindowAxis {
+  int64_t in, out, stride, pad, taps, start, step;
+
+  int64_t coordinate(int64_t t) const { return start + t * step; }
+  int64_t shift(int64_t t) const { return coordinate(t) / stride; }
+  // Taps whose coordinates agree modulo stride read the same phase: t and t + slots().
+  int64_t slots() const {
+    int64_t a = stride, b = step < 0 ? -step : step;
+    while (b) {
+      int64_t r = a % b;
+      a = b;
+      b = r;
+    }
+    return larger(1, smaller(taps, stride / a));
+  }
+  int64_t phase(int64_t slot) const { return taps ? coordinate(slot) % stride : 0; }
+  int64_t max_shift() const { return taps ? larger(shift(0), shift(taps - 1)) : 0; }
+  // Positions [first, last) of a phase hold elements of x, the others border.
+  int64_t first(int64_t phase) const { return clamp(ceil_div(pad - phase, stride)); }
+  int64_t last(int64_t phase) const { return larger(first(phase), clamp(ceil_div(in + pad - phase, stride))); }
+  int64_t length() const { return out + max_shift(); }
+  // Trailing border of one row that can double as the leading border of the next.
+  int64_t shared() const {
+    int64_t share = max_shift();
+    for (int64_t s = 0; s < slots(); ++s) {
+      share = smaller(share, first(phase(s)));
+      share = smaller(share, length() - last(phase(s)));
+    }
+    return share;
+  }
+  int64_t pitch() const { return length() - shared(); }
+  // Whether some output finds an element of x under this tap.
+  bool alive(int64_t t) const {
+    int64_t c = coordinate(t) - pad;  // o*stride + c in [0, in)
+    int64_t o = larger(0, ceil_div(-c, stride));
+    return o < out && o * stride + c < in;
+  }
+
+ private:
+  int64_t clamp(int64_t j) const { return larger(0, smaller(length(), j)); }
+};
+
+struct Windows {
+  WindowAxis axis[3];
+  int64_t
+      pitch[3];   // of a plane in planes, a row in rows, an element: positions along each axis until the next repeats
+  int64_t image;  // positions from one image to the next
+  int64_t slots;  // phases in use
+  int64_t last;   // position of an image's last output
+  int64_t max_offset;
+
+  explicit Windows(const WindowAxis (&axes)[3]) {
+    for (int i = 0; i < 3; ++i) {
+      axis[i] = axes[i];
+      pitch[i] = axes[i].pitch();
+    }
+    measure();
+  }
+  // The part of the outputs [begin, end) of one axis, outside of which lie unit axes only; offsets stay the same.
+  Windows part(int at, int64_t begin, int64_t end) const {
+    Windows w = *this;
+    w.axis[at].out = end - begin;
+    w.axis[at].pad -= begin * axis[at].stride;
+    w.measure();
+    return w;
+  }
+  int64_t position(int64_t d, int64_t h, int64_t w) const { return (d * pitch[1] + h) * pitch[2] + w; }
+  // Where the tap (t0, t1, t2) reads, relative to the output, when every phase line is `line` long.
+  int64_t offset(int64_t t0, int64_t t1, int64_t t2, int64_t line) const {
+    const int64_t t[3] = {t0, t1, t2};
+    int64_t slot = 0;
+    for (int i = 0; i < 3; ++i) slot = slot * axis[i].slots() + t[i] % axis[i].slots();
+    return slot * line + position(axis[0].shift(t0), axis[1].shift(t1), axis[2].shift(t2));
+  }
+  // Length of a phase line for n images whose outputs are computed `tile` at a time. An odd number of cache lines keeps
+  // the lines of different channels out of the same cache set.
+  int64_t line(int64_t n, int64_t tile) const {
+    int64_t need = round_up((n - 1) * image + last + 1, tile) + max_offset;
+    int64_t lines = ceil_div(need, 16);
+    return (lines | 1) * 16;
+  }
+
+ private:
+  void measure() {
+    image = pitch[0] * pitch[1] * pitch[2];
+    slots = axis[0].slots() * axis[1].slots() * axis[2].slots();
+    last = position(axis[0].out - 1, axis[1].out - 1, axis[2].out - 1);
+    max_offset = position(axis[0].max_shift(), axis[1].max_shift(), axis[2].max_shift());
+  }
+};
+
+template <class T, class C> inline void copy_strided(const T* x, int64_t stride, C* y, int64_t n) {
+  constexpr int L = kLanes<C>;
+  int64_t i = 0;
+  if (stride == 1) {
+    for (; i + L <= n; i += L) store(y + i, load(x + i));
+    for (; i < n; ++i) y[i] = load1(x + i);
+  } else if (stride == 2) {
+    for (; i < n; ++i) y[i] = load1(x + 2 * i);
+  } else {
+    for (; i < n; ++i) y[i] = load1(x + i * stride);
+  }
+}
+
+template <class C> inline void fill(C* p, C value, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = value;
+}
+
+// Writes all phase lines of one channel of n images: lines[slot][line], border elsewhere. x is a dense image of that
+// channel.
+template <class T, class C>
+void cut_phases(const Windows& w, const T* x, int64_t image_stride, int64_t n, C border, C* lines, int64_t line) {
+  const WindowAxis &ad = w.axis[0], &ah = w.axis[1], &aw = w.axis[2];
+  for (int64_t sd = 0; sd < ad.slots(); ++sd)
+    for (int64_t sh = 0; sh < ah.slots(); ++sh)
+      for (int64_t sw = 0; sw < aw.slots(); ++sw, lines += line) {
+        const int64_t pd = ad.phase(sd), ph = ah.phase(sh), pw = aw.phase(sw);
+        const int64_t column = aw.first(pw), count = aw.last(pw) - column;
+        C* end = lines;
+        if (count > 0)
+          for (int64_t i = 0; i < n; ++i)
+            for (int64_t jd = ad.first(pd); jd < ad.last(pd); ++jd)
+              for (int64_t jh = ah.first(ph); jh < ah.last(ph); ++jh) {
+                const int64_t d = jd * ad.stride + pd - ad.pad, h = jh * ah.stride + ph - ah.pad;
+                const T* row = x + i * image_stride + (d * ah.in + h) * aw.in + (column * aw.stride + pw - aw.pad);
+                C* out = lines + i * w.image + w.position(jd, jh, column);
+                fill(end, border, out - end);
+                copy_strided(row, aw.stride, out, count);
+                end = out + count;
+              }
+        fill(end, border, lines + line - end);
+      }
+}
+
+// A maximal stretch of outputs that lie side by side in one row: `count` outputs from position q, for column `at` of
+// their tile.
+struct Run {
+  int64_t q;
+  int64_t y;  // where they go, in items
+  int32_t at, count;
+};
+
+// Output strides in items: image, plane, row, element.
+struct OutputMap {
+  int64_t image, axis[3];
+};
+
+// The runs of n images' outputs, cut into tiles of `width` columns: tile i owns runs [first[i], first[i + 1]). Sparse
+// tiles are stretches of the line, whose gaps stay; dense tiles pack outputs side by side. Returns the number of tiles.
+inline int64_t max_runs(const Windows& w, int64_t n, int64_t width) {
+  return n * w.axis[0].out * w.axis[1].out + ((n - 1) * w.image + w.last + 1) / width + 2;
+}
+inline int64_t max_tiles(const Windows& w, int64_t n, int64_t width) {
+  return ((n - 1) * w.image + w.last + 1) / width + 2;
+}
+inline int64_t cut_runs(const Windows& w, const OutputMap& map, int64_t n, int64_t width, bool dense, Run* runs,
+                        int64_t* first) {
+  int64_t tiles = 0, r = 0, packed = 0;
+  first[0] = 0;
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t d = 0; d < w.axis[0].out; ++d)
+      for (int64_t h = 0; h < w.axis[1].out; ++h) {
+        int64_t q = i * w.image + w.position(d, h, 0);
+        int64_t y = i * map.image + d * map.axis[0] + h * map.axis[1];
+        int64_t left = w.axis[2].out;
+        while (left > 0) {
+          const int64_t column = dense ? packed : q;
+          while (column >= (tiles + 1) * width) first[++tiles] = r;
+          const int64_t at = column - tiles * width, count = smaller(left, width - at);
+          runs[r++] = {q, y, int32_t(at), int32_t(count)};
+          q += count;
+          y += count * map.axis[2];
+          packed += count;
+          left -= count;
+        }
+      }
+  if (r > first[tiles]) first[++tiles] = r;
+  return tiles;
+}
+
+}  // namespace
+}  // namespace gg::GG_ISA
