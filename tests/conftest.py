@@ -18,6 +18,6 @@ def isas() -> list[str]:
 @pytest.fixture
 def set_isa() -> Iterator[Callable[[str], None]]:
     """Choose the ISA of the kernels; the one in use comes back afterwards."""
-    before = gg._core.active_isa()
+    before = gg._core.get_isa()
     yield gg._core.set_isa
     gg._core.set_isa(before)

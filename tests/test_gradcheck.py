@@ -100,7 +100,12 @@ FAULTS = {
         "missing sum over a broadcast",
     ),
     "zero": ("zero", planted(square, lambda dy, x: dy * 0), (double(2, 3),), "no gradient"),
-    "kink": ("kink", lambda x: (x - 1).relu(), (gg.tensor([1.0, 2.0], dtype=gg.float64).requires_grad_(),), "0 on the left and 1 on"),
+    "kink": (
+        "kink",
+        lambda x: (x - 1).relu(),
+        (gg.tensor([1.0, 2.0], dtype=gg.float64).requires_grad_(),),
+        "0 on the left and 1 on",
+    ),
     "float32": ("rounding", square, (double(3).float().detach().requires_grad_(),), "float32"),
     "cancellation": ("rounding", lambda x: x * 1.0 + 1e9, (double(3),), "central differences"),
     "part": (

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import op_table as table
 import pytest
-from op_table import FLOATS, Row, Sample, arguments, as_numpy, dtype_name, flatten, floating_inputs, is_floating, torch
 
 import glassgrad as gg
+import op_table as table
+from op_table import FLOATS, Row, Sample, arguments, as_numpy, dtype_name, flatten, floating_inputs, is_floating, torch
 
 ROWS, BROKEN = table.gather()
 
@@ -523,7 +523,7 @@ def test_every_differentiable_op_has_a_row(monkeypatch: pytest.MonkeyPatch) -> N
     for cls in classes:
         monkeypatch.setattr(cls, "backward", recording(cls, vars(cls)["backward"]))
     for row in ROWS:
-        if not row.grad or table.resolve(gg, row.name) is None and row.fn is None:
+        if not row.grad or (table.resolve(gg, row.name) is None and row.fn is None):
             continue
         for _, sample in each_sample(row):
             try:

@@ -23,9 +23,7 @@ __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 Func = Callable[..., Any]
 
 
-def vjp(
-    func: Func, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
-) -> tuple[Any, Any]:
+def vjp(func: Func, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple[Any, Any]:
     """The outputs of func and the product v^T J, shaped like the inputs.
 
     v has the outputs' shapes; it may be left out where func returns a single element. strict=True refuses outputs that do not
@@ -47,9 +45,7 @@ def vjp(
     return _finish(ys, one_output, create_graph), _finish(found, one_input, create_graph)
 
 
-def jvp(
-    func: Func, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
-) -> tuple[Any, Any]:
+def jvp(func: Func, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple[Any, Any]:
     """The outputs of func and the product J v, shaped like the outputs.
 
     v has the inputs' shapes; it may be left out where the input is a single element.
@@ -146,9 +142,7 @@ def hessian(
     return found[0] if one_input else found
 
 
-def vhp(
-    func: Func, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
-) -> tuple[Any, Any]:
+def vhp(func: Func, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple[Any, Any]:
     """The value of a func that returns one element, and v^T H, shaped like the inputs.
 
     Raises:
@@ -167,9 +161,7 @@ def vhp(
     return _finish([y], True, create_graph), _finish(found, one_input, create_graph)
 
 
-def hvp(
-    func: Func, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
-) -> tuple[Any, Any]:
+def hvp(func: Func, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple[Any, Any]:
     """The value of a func that returns one element, and H v, shaped like the inputs.
 
     Where the second derivatives are continuous this equals vhp, which costs a third less.

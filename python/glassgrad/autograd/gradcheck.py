@@ -170,7 +170,9 @@ class _Problem:
         self.places = [i for i, x in enumerate(args) if _differentiable(x)]
         self.name = _name(func)
         if not self.places:
-            raise ValueError(f"gradcheck: none of the inputs of {self.name} is a floating tensor that requires a gradient")
+            raise ValueError(
+                f"gradcheck: none of the inputs of {self.name} is a floating tensor that requires a gradient"
+            )
         self.x = [_numpy(args[i]) for i in self.places]
         self.y = [_numpy(y) for y in self.outputs()]
 
@@ -235,7 +237,9 @@ class _Problem:
         for k, y in enumerate(self.outputs()):
             if not y.requires_grad:
                 continue
-            for place, g in enumerate(gg.autograd.grad([y], wanted, [gg.ones_like(y)], allow_unused=True, retain_graph=True)):
+            for place, g in enumerate(
+                gg.autograd.grad([y], wanted, [gg.ones_like(y)], allow_unused=True, retain_graph=True)
+            ):
                 if g is not None and g.dtype != wanted[place].dtype:
                     raise GradcheckError(
                         f"gradcheck: {self.name}: input {place} is {wanted[place].dtype}, its gradient through output {k} "
@@ -252,7 +256,8 @@ class _Problem:
                 raise
             except Exception as error:
                 raise GradcheckError(
-                    f"gradcheck: {self.name}: backward fails when only output {k} of {len(self.y)} is used: {error}", "undefined"
+                    f"gradcheck: {self.name}: backward fails when only output {k} of {len(self.y)} is used: {error}",
+                    "undefined",
                 ) from error
 
     def check_deterministic(self, tolerance: float) -> None:
@@ -333,7 +338,10 @@ class _Problem:
         if not np.isfinite(a).all():
             return "nonfinite", "non-finite values: backward produces inf or nan where the function is smooth."
         if not a.any():
-            return "zero", "no gradient: backward returns nothing or zeros for this input, though the output depends on it."
+            return (
+                "zero",
+                "no gradient: backward returns nothing or zeros for this input, though the output depends on it.",
+            )
         if self.same(-a, n):
             return "sign", "sign: backward has the right size and the wrong sign everywhere."
         factor = _factor(a, n)
@@ -416,12 +424,18 @@ class _Problem:
         x, y = self.x[block.input].shape, self.y[block.output].shape
         if len(x) >= 2:
             swapped = (*x[:-2], x[-1], x[-2])
-            yield "the gradient of this input", np.swapaxes(block.analytical.reshape(*swapped, -1), len(x) - 2, len(x) - 1).reshape(
-                block.analytical.shape
+            yield (
+                "the gradient of this input",
+                np.swapaxes(block.analytical.reshape(*swapped, -1), len(x) - 2, len(x) - 1).reshape(
+                    block.analytical.shape
+                ),
             )
         if len(y) >= 2:
             swapped = (*y[:-2], y[-1], y[-2])
-            yield "the incoming gradient", np.swapaxes(block.analytical.reshape(-1, *swapped), -1, -2).reshape(block.analytical.shape)
+            yield (
+                "the incoming gradient",
+                np.swapaxes(block.analytical.reshape(-1, *swapped), -1, -2).reshape(block.analytical.shape),
+            )
 
     def repeated(self, block: _Block) -> bool:
         """Does each element of this input reach several output elements?"""
