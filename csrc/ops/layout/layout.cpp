@@ -5,21 +5,35 @@
 #include "python/bind.h"
 
 namespace gg {
+namespace {
+
+// out = in of one shape, known not to overlap.
+void copy_apart(const Array& out, const Array& in) {
+  if (out.numel() > 0) layout_kernels(out.device()).copy(make_loop<2>({&out, &in}));
+}
+
+// x backwards along an axis: a negative stride, which only a copy's input may have.
+Array backwards(const Array& x, int dim) {
+  Dims strides = x.strides();
+  strides[dim] = -strides[dim];
+  return x.view(x.shape(), strides, (x.size(dim) - 1) * x.strides()[dim]);
+}
+
+}  // namespace
 
 void copy(const Array& out, const Array& in) {
   Dims shape;
-  check<ShapeError>(broadcast_shapes(out.shape(), in.shape(), &shape) && shape == out.shape(), "copy: ", in,
+  check<ShapeError>(broadcast_shapes(out.shape(), in.shape(), &shape) && shape == out.shape(), "copy: x ", in,
                     " does not broadcast to the destination ", out);
   if (out.numel() == 0) return;
   Array source = overlaps(out, in) ? in.clone() : in;
-  Array expanded = source.expand(out.shape());
-  layout_kernels(out.device()).copy(make_loop<2>({&out, &expanded}));
+  copy_apart(out, source.expand(out.shape()));
 }
 
 void fill(const Array& out, const Array& value) {
-  check<ShapeError>(value.numel() == 1, "fill: value ", value, " must be one number");
+  check<ShapeError>(value.ndim() == 0, "fill: value ", value, " must have no axes");
   if (out.numel() == 0) return;
-  if (value.device() != Device{}) return copy(out, value.view({}, {}));
+  if (value.device() != Device{}) return copy(out, value);
   alignas(8) char bits[8];
   Loop<2> convert{};
   convert.ndim = 1;
@@ -32,6 +46,279 @@ void fill(const Array& out, const Array& value) {
   layout_kernels(out.device()).fill(make_loop<1>({&out}), bits);
 }
 
-void bind_layout(pybind11::module_&) {}
+namespace {
+
+void copy_(const Array& out, const Array& in) {
+  copy(out, in);
+  bump_version(out);
+}
+
+void fill_(const Array& out, const Operand& value) {
+  fill(out, value.array);
+  bump_version(out);
+}
+
+Array clone(const Array& x) { return x.clone(); }
+
+Array contiguous(const Array& x) { return x.contiguous(); }
+
+Array to(const Array& x, DType dtype, Device device) {
+  check<ValueError>(device == x.device(), "to: x ", x, " is on ", name(x.device().type), "; device ", name(device.type),
+                    " is not available in this build");
+  Array out = Array::empty(x.shape(), dtype, device);
+  copy(out, x);
+  return out;
+}
+
+// The tensors one after the other along dim, in their promoted dtype. A 1-d tensor of no elements fits anything.
+Array cat(const std::vector<Array>& tensors, int64_t dim) {
+  check<ShapeError>(!tensors.empty(), "cat: at least one tensor is needed");
+  auto skipped = [](const Array& x) { return x.ndim() == 1 && x.size(0) == 0; };
+  const Array* first = &tensors[0];
+  for (const Array& x : tensors) {
+    if (skipped(*first)) first = &x;
+    check_same_device("cat", tensors[0], x);
+  }
+  DType dtype = tensors[0].dtype();
+  int d = check_dim("cat", dim, first->ndim());
+  Dims shape = first->shape();
+  if (shape.n > 0) shape[d] = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const Array& x = tensors[i];
+    check<ShapeError>(x.ndim() > 0, "cat: tensor ", i, " ", x, " has no axis; use stack");
+    dtype = promote(dtype, x.dtype());
+    if (skipped(x)) continue;
+    bool fits = x.ndim() == shape.n;
+    for (int k = 0; k < shape.n && fits; ++k) fits = k == d || x.size(k) == shape[k];
+    check<ShapeError>(fits, "cat: tensor ", i, " ", x, " and ", *first, ": all sizes but that of dim ", d,
+                      " must agree");
+    shape[d] += x.size(d);
+  }
+  Array out = Array::empty(shape, dtype, first->device());
+  int64_t at = 0;
+  for (const Array& x : tensors) {
+    if (skipped(x)) continue;
+    copy_apart(slice(out, d, at, x.size(d)), x);
+    at += x.size(d);
+  }
+  return out;
+}
+
+// The tensors, all of one shape, along a new axis.
+Array stack(const std::vector<Array>& tensors, int64_t dim) {
+  check<ShapeError>(!tensors.empty(), "stack: at least one tensor is needed");
+  const Array& first = tensors[0];
+  check<ShapeError>(first.ndim() < kMaxDims, "stack: ", first, " would have more than ", kMaxDims, " axes");
+  int d = check_dim("stack", dim, first.ndim() + 1);
+  DType dtype = first.dtype();
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    check_same_device("stack", first, tensors[i]);
+    check<ShapeError>(tensors[i].shape() == first.shape(), "stack: tensor ", i, " ", tensors[i], " and ", first,
+                      ": the shapes must be equal");
+    dtype = promote(dtype, tensors[i].dtype());
+  }
+  Dims shape = first.shape();
+  shape.insert(d, int64_t(tensors.size()));
+  Array out = Array::empty(shape, dtype, first.device());
+  Dims strides = out.strides();
+  strides.erase(d);
+  for (size_t i = 0; i < tensors.size(); ++i)
+    copy_apart(out.view(first.shape(), strides, int64_t(i) * out.strides()[d]), tensors[i]);
+  return out;
+}
+
+// The axes that dims names, each once; an empty list names none.
+Dims distinct_dims(const char* op, const Array& x, const Dims& dims) {
+  Dims out;
+  bool seen[kMaxDims] = {};
+  for (int64_t dim : dims) {
+    int d = check_dim(op, dim, x.ndim());
+    check<ShapeError>(!seen[d], op, ": dim ", d, " appears more than once in dims ", dims);
+    seen[d] = true;
+    out.push(d);
+  }
+  return out;
+}
+
+Array flip(const Array& x, const Dims& dims) {
+  Dims axes = distinct_dims("flip", x, dims);
+  Array out = Array::empty(x.shape(), x.dtype(), x.device());
+  Array in = x;
+  if (x.ndim() > 0)
+    for (int64_t d : axes) in = backwards(in, int(d));
+  copy_apart(out, in);
+  return out;
+}
+
+// The 2^k blocks that k rolled axes cut x into move as wholes.
+void roll_blocks(const Array& out, const Array& in, const Dims& shifts, int dim) {
+  while (dim < in.ndim() && shifts[dim] == 0) ++dim;
+  if (dim == in.ndim()) return copy_apart(out, in);
+  int64_t n = in.size(dim), k = shifts[dim];
+  roll_blocks(slice(out, dim, k, n - k), slice(in, dim, 0, n - k), shifts, dim + 1);
+  roll_blocks(slice(out, dim, 0, k), slice(in, dim, n - k, k), shifts, dim + 1);
+}
+
+Array roll(const Array& x, const Dims& shifts, const Dims& dims) {
+  check<ShapeError>(dims.n > 0 ? shifts.n == dims.n : shifts.n == 1, "roll: shifts ", shifts, " and dims ", dims,
+                    " must be of equal length; without dims there is one shift, of the flattened tensor");
+  if (dims.n == 0) return roll(x.reshaped({x.numel()}), shifts, {0}).view(x.shape(), contiguous_strides(x.shape()));
+  Dims total = Dims::filled(x.ndim(), 0);
+  for (int i = 0; i < dims.n; ++i) {
+    int d = check_dim("roll", dims[i], x.ndim());
+    int64_t n = x.ndim() > 0 ? x.size(d) : 0;
+    if (n > 0) total[d] = ((total[d] + shifts[i] % n) % n + n) % n;
+  }
+  Array out = Array::empty(x.shape(), x.dtype(), x.device());
+  if (x.numel() > 0) roll_blocks(out, x, total, 0);
+  return out;
+}
+
+// x seen as (1, s0, 1, s1, ...) stretches to (r0, s0, r1, s1, ...), which is the output's memory in order.
+Array repeat(const Array& x, const Dims& repeats) {
+  int lead = repeats.n - x.ndim();
+  check<ShapeError>(lead >= 0, "repeat: x ", x, " has more axes than repeats ", repeats,
+                    "; give one count for each axis");
+  Dims shape, apart, in_strides;
+  for (int i = 0; i < repeats.n; ++i) {
+    check<ValueError>(repeats[i] >= 0, "repeat: repeats ", repeats, " has a negative count");
+    int64_t size = i < lead ? 1 : x.size(i - lead), r = repeats[i], total;
+    check<ValueError>(!__builtin_mul_overflow(size, r, &total), "repeat: x ", x, " by ", repeats, ": a size overflows");
+    shape.push(total);
+    auto axis = [&](int64_t n, int64_t stride) {
+      if (n == 1) return;
+      check<ShapeError>(apart.n < kMaxDims, "repeat: x ", x, " by ", repeats, " repeats too many axes at once");
+      apart.push(n);
+      in_strides.push(stride);
+    };
+    axis(r, 0);
+    axis(size, i < lead ? 0 : x.strides()[i - lead]);
+  }
+  Array out = Array::empty(shape, x.dtype(), x.device());
+  copy_apart(out.view(apart, contiguous_strides(apart)), x.view(apart, in_strides));
+  return out;
+}
+
+// The index that takes element i repeats[i] times.
+Array repeat_index(const Array& repeats, std::optional<int64_t> output_size) {
+  check<ShapeError>(repeats.ndim() <= 1, "repeat_interleave: repeats ", repeats, " must have at most one axis");
+  check_integral("repeat_interleave", "repeats", repeats);
+  Array counts = repeats.to(DType::Int64).contiguous();
+  int64_t total = 0;
+  for (int64_t i = 0; i < counts.numel(); ++i) {
+    int64_t r = counts.data<int64_t>()[i];
+    check<ValueError>(r >= 0, "repeat_interleave: repeats has the negative count ", r);
+    check<ValueError>(!__builtin_add_overflow(total, r, &total), "repeat_interleave: the counts' sum overflows");
+  }
+  check<ShapeError>(!output_size || *output_size == total, "repeat_interleave: output_size ", output_size.value_or(0),
+                    " is not the counts' sum ", total);
+  Array index = Array::empty({total}, DType::Int64, repeats.device());
+  layout_kernels(index.device()).repeat_index(counts.data<int64_t>(), counts.numel(), index.data<int64_t>());
+  return index;
+}
+
+// x between borders of a value or of its own elements. pads counts (left, right) for the last axis first; a negative
+// count crops. Borders are filled axis by axis from the last, each slab over the full extent of the axes done before.
+Array pad(const Array& x, const Dims& pads, const std::string& mode, const Operand& value) {
+  enum { kConstant, kReflect, kReplicate, kCircular } kind = kConstant;
+  if (mode == "reflect")
+    kind = kReflect;
+  else if (mode == "replicate")
+    kind = kReplicate;
+  else if (mode == "circular")
+    kind = kCircular;
+  else
+    check<ValueError>(mode == "constant", "pad: mode '", mode, "' must be constant, reflect, replicate or circular");
+  check<ShapeError>(pads.n % 2 == 0 && pads.n / 2 <= x.ndim(), "pad: x ", x, " with pad ", pads,
+                    ": a pair (left, right) is needed for each of at most ", x.ndim(), " axes, the last first");
+  Dims left = Dims::filled(x.ndim(), 0), right = left, shape = x.shape();
+  Array in = x;
+  for (int i = 0; i < pads.n / 2; ++i) {
+    int d = x.ndim() - 1 - i;
+    left[d] = pads[2 * i];
+    right[d] = pads[2 * i + 1];
+    int64_t n = x.size(d), most = left[d] > right[d] ? left[d] : right[d];
+    bool added =
+        !__builtin_add_overflow(n, left[d], &shape[d]) && !__builtin_add_overflow(shape[d], right[d], &shape[d]);
+    check<ShapeError>(added && shape[d] >= 0, "pad: x ", x, " with pad ", pads, ": axis ", d, " of ", n,
+                      " elements cannot be cropped by that much");
+    check<ShapeError>(kind != kReflect || most < n || most <= 0, "pad: x ", x, " with pad ", pads, ": axis ", d, " of ",
+                      n, " elements has only ", n - 1, " to reflect at each end");
+    check<ShapeError>(kind != kCircular || most <= n, "pad: x ", x, " with pad ", pads, ": axis ", d,
+                      " cannot wrap around more than its ", n, " elements");
+    check<ShapeError>(kind != kReplicate || most <= 0 || n > 0, "pad: x ", x, " with pad ", pads, ": axis ", d,
+                      " has no element to replicate");
+    int64_t before = left[d] < 0 ? -left[d] : 0, after = right[d] < 0 ? -right[d] : 0;
+    if (before + after >= n && before + after > 0 && kind == kConstant) {
+      // Cropped to nothing or less on one side and padded on the other: no element of x is left.
+      before = before < n ? before : n;
+      after = n - before;
+    }
+    in = slice(in, d, before, n - before - after);
+    left[d] = left[d] < 0 ? 0 : left[d];
+    right[d] = shape[d] - left[d] - in.size(d);
+  }
+  Array out = Array::empty(shape, x.dtype(), x.device());
+  Array inner = out;
+  for (int d = 0; d < x.ndim(); ++d) inner = slice(inner, d, left[d], in.size(d));
+  copy_apart(inner, in);
+  for (int d = x.ndim() - 1; d >= 0; --d) {
+    int64_t l = left[d], n = in.size(d), r = right[d];
+    if (l == 0 && r == 0) continue;
+    Array region = out;  // what the borders made so far cover, with the borders of this axis
+    for (int k = 0; k < d; ++k) region = slice(region, k, left[k], in.size(k));
+    Array before = slice(region, d, 0, l), after = slice(region, d, l + n, r);
+    if (region.numel() == 0) continue;
+    if (kind == kConstant) {
+      fill(before, value.array);
+      fill(after, value.array);
+    } else if (kind == kReplicate) {
+      copy_apart(before, slice(region, d, l, 1).expand(before.shape()));
+      copy_apart(after, slice(region, d, l + n - 1, 1).expand(after.shape()));
+    } else if (kind == kCircular) {
+      copy_apart(before, slice(region, d, n, l));
+      copy_apart(after, slice(region, d, l, r));
+    } else {
+      if (l > 0) copy_apart(before, backwards(slice(region, d, l + 1, l), d));
+      if (r > 0) copy_apart(after, backwards(slice(region, d, l + n - 1 - r, r), d));
+    }
+  }
+  return out;
+}
+
+Array triangle(const char* op, const Array& x, int64_t diagonal, bool lower) {
+  check<ShapeError>(x.ndim() >= 2, op, ": x ", x, " has ", x.ndim(), " axes; at least 2 are needed");
+  Array in = x.contiguous(), out = Array::empty(x.shape(), x.dtype(), x.device());
+  if (x.numel() == 0) return out;
+  int64_t rows = x.size(x.ndim() - 2), cols = x.size(x.ndim() - 1);
+  int64_t cut = diagonal < -rows ? -rows : diagonal > cols ? cols : diagonal;
+  layout_kernels(x.device())
+      .triangle(x.dtype(), in.bytes(), out.bytes(), x.numel() / (rows * cols), rows, cols, cut, lower);
+  return out;
+}
+
+Array tril(const Array& x, int64_t diagonal) { return triangle("tril", x, diagonal, true); }
+
+Array triu(const Array& x, int64_t diagonal) { return triangle("triu", x, diagonal, false); }
+
+}  // namespace
+
+void bind_layout(pybind11::module_& m) {
+  python::def<&copy_>(m, "copy_", {"out", "x"});
+  python::def<&fill_>(m, "fill_", {"out", "value"});
+  python::def<&clone>(m, "clone", {"x"});
+  python::def<&contiguous>(m, "contiguous", {"x"});
+  python::def<&to>(m, "to", {"x", "dtype", "device"});
+  python::def<&cat>(m, "cat", {"tensors", "dim"});
+  python::def<&stack>(m, "stack", {"tensors", "dim"});
+  python::def<&flip>(m, "flip", {"x", "dims"});
+  python::def<&roll>(m, "roll", {"x", "shifts", "dims"});
+  python::def<&repeat>(m, "repeat", {"x", "repeats"});
+  python::def<&repeat_index>(m, "repeat_index", {"repeats", "output_size"});
+  python::def<&pad>(m, "pad", {"x", "pad", "mode", "value"});
+  python::def<&tril>(m, "tril", {"x", "diagonal"});
+  python::def<&triu>(m, "triu", {"x", "diagonal"});
+  bind_views(m);
+}
 
 }  // namespace gg

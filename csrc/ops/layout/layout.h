@@ -5,6 +5,10 @@
 #include "core/kernels.h"
 #include "core/loop.h"
 
+namespace pybind11 {
+class module_;
+}
+
 namespace gg {
 
 struct LayoutKernels {
@@ -16,6 +20,8 @@ struct LayoutKernels {
   // y = x (batch, rows, cols) where column - row <= diagonal (lower) or >= diagonal (upper), else 0.
   void (*triangle)(DType, const void* x, void* y, int64_t batch, int64_t rows, int64_t cols, int64_t diagonal,
                    bool lower);
+  // y = 0 repeated repeats[0] times, then 1 repeated repeats[1] times, and so on.
+  void (*repeat_index)(const int64_t* repeats, int64_t n, int64_t* y);
 };
 GG_KERNELS(LayoutKernels, layout_kernels)
 
@@ -25,5 +31,9 @@ class Array;
 void copy(const Array& out, const Array& in);
 // out = value (0-d), converted. Bumps no version.
 void fill(const Array& out, const Array& value);
+// The part of x from start on along dim, length elements, each step apart. The caller has checked that it fits.
+Array slice(const Array& x, int dim, int64_t start, int64_t length, int64_t step = 1);
+
+void bind_views(pybind11::module_& m);
 
 }  // namespace gg

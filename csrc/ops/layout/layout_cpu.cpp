@@ -101,7 +101,12 @@ void copy_row(DType to, char* out, int64_t out_stride, DType from, const char* i
       if (in_stride == 0) return fill_row<T>(out, out_stride, in, n);
       if (out_stride == item) {
         T* y = reinterpret_cast<T*>(out);
-        for (int64_t i = 0; i < n; ++i) y[i] = *reinterpret_cast<const T*>(in + i * in_stride);
+        if (in_stride == -item) {
+          const T* x = reinterpret_cast<const T*>(in);
+          for (int64_t i = 0; i < n; ++i) y[i] = x[-i];
+        } else {
+          for (int64_t i = 0; i < n; ++i) y[i] = *reinterpret_cast<const T*>(in + i * in_stride);
+        }
       } else {
         for (int64_t i = 0; i < n; ++i)
           *reinterpret_cast<T*>(out + i * out_stride) = *reinterpret_cast<const T*>(in + i * in_stride);
@@ -274,8 +279,13 @@ void triangle(DType t, const void* x, void* y, int64_t batch, int64_t rows, int6
   });
 }
 
+void repeat_index(const int64_t* repeats, int64_t n, int64_t* y) {
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t k = 0; k < repeats[i]; ++k) *y++ = i;
+}
+
 }  // namespace
 
-const LayoutKernels layout_kernels = {copy, fill, triangle};
+const LayoutKernels layout_kernels = {copy, fill, triangle, repeat_index};
 
 }  // namespace gg::GG_ISA
