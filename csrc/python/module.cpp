@@ -21,6 +21,7 @@ void bind_interop(pybind11::module_& m);
 void bind_elementwise(pybind11::module_& m);
 void bind_reduce(pybind11::module_& m);
 void bind_layout(pybind11::module_& m);
+void bind_creation(pybind11::module_& m);
 void bind_index(pybind11::module_& m);
 void bind_matmul(pybind11::module_& m);
 void bind_conv(pybind11::module_& m);
@@ -117,6 +118,7 @@ PYBIND11_MODULE(_core, m) {
   bind_elementwise(m);
   bind_reduce(m);
   bind_layout(m);
+  bind_creation(m);
   bind_index(m);
   bind_matmul(m);
   bind_conv(m);

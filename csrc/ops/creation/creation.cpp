@@ -1,0 +1,84 @@
+#include "ops/creation/creation.h"
+
+#include <math.h>
+
+#include "core/check.h"
+#include "ops/layout/layout.h"
+#include "python/bind.h"
+
+namespace gg {
+namespace {
+
+Array empty(const Dims& shape, DType dtype, Device device) { return Array::empty(shape, dtype, device); }
+
+Array full(const Dims& shape, const Operand& value, DType dtype, Device device) {
+  Array out = Array::empty(shape, dtype, device);
+  fill(out, value.array);
+  return out;
+}
+
+// The length of start, start + step, ... before end.
+Array arange(double start, double end, double step, DType dtype, Device device) {
+  check<ValueError>(step != 0, "arange: step must not be 0");
+  check<ValueError>(isfinite(start) && isfinite(end) && isfinite(step), "arange: start ", start, ", end ", end,
+                    " and step ", step, " must be finite");
+  check<ValueError>((end - start) * step >= 0, "arange: from ", start, " to ", end, " by ", step,
+                    " leads away from the end; the step's sign must be that of end - start");
+  double n = ceil((end - start) / step);
+  check<ValueError>(n < 0x1p62, "arange: from ", start, " to ", end, " by ", step, " has too many elements");
+  Array out = Array::empty({int64_t(n)}, dtype, device);
+  if (is_floating(dtype))
+    creation_kernels(device).arange(dtype, out.bytes(), int64_t(n), start, step);
+  else
+    creation_kernels(device).arange_int(dtype, out.bytes(), int64_t(n), int64_t(start), int64_t(step));
+  return out;
+}
+
+Array arange_int(int64_t start, int64_t end, int64_t step, DType dtype, Device device) {
+  check<ValueError>(step != 0, "arange: step must not be 0");
+  check<ValueError>(start == end || (end > start) == (step > 0), "arange: from ", start, " to ", end, " by ", step,
+                    " leads away from the end; the step's sign must be that of end - start");
+  uint64_t distance = end > start ? uint64_t(end) - uint64_t(start) : uint64_t(start) - uint64_t(end);
+  uint64_t stride = step > 0 ? uint64_t(step) : uint64_t(0) - uint64_t(step);
+  uint64_t n = distance / stride + (distance % stride != 0);
+  check<ValueError>(n < uint64_t(1) << 62, "arange: from ", start, " to ", end, " by ", step, " has too many elements");
+  Array out = Array::empty({int64_t(n)}, dtype, device);
+  creation_kernels(device).arange_int(dtype, out.bytes(), int64_t(n), start, step);
+  return out;
+}
+
+Array linspace(double start, double end, int64_t steps, DType dtype, Device device) {
+  check<ValueError>(steps >= 0, "linspace: steps ", steps, " must not be negative");
+  Array out = Array::empty({steps}, dtype, device);
+  creation_kernels(device).linspace(dtype, out.bytes(), steps, start, end);
+  return out;
+}
+
+Array logspace(double start, double end, int64_t steps, double base, DType dtype, Device device) {
+  check<ValueError>(steps >= 0, "logspace: steps ", steps, " must not be negative");
+  Array out = Array::empty({steps}, dtype, device);
+  creation_kernels(device).logspace(dtype, out.bytes(), steps, start, end, base);
+  return out;
+}
+
+Array eye(int64_t n, std::optional<int64_t> m, DType dtype, Device device) {
+  int64_t cols = m.value_or(n);
+  check<ValueError>(n >= 0 && cols >= 0, "eye: n ", n, " and m ", cols, " must not be negative");
+  Array out = Array::zeros({n, cols}, dtype, device);
+  fill(out.view({n < cols ? n : cols}, {cols + 1}), Array::scalar_int(1, dtype));
+  return out;
+}
+
+}  // namespace
+
+void bind_creation(pybind11::module_& m) {
+  python::def<&empty>(m, "empty", {"size", "dtype", "device"});
+  python::def<&full>(m, "full", {"size", "fill_value", "dtype", "device"});
+  python::def<&arange>(m, "arange", {"start", "end", "step", "dtype", "device"});
+  python::def<&arange_int>(m, "arange_int", {"start", "end", "step", "dtype", "device"});
+  python::def<&linspace>(m, "linspace", {"start", "end", "steps", "dtype", "device"});
+  python::def<&logspace>(m, "logspace", {"start", "end", "steps", "base", "dtype", "device"});
+  python::def<&eye>(m, "eye", {"n", "m", "dtype", "device"});
+}
+
+}  // namespace gg
