@@ -131,7 +131,7 @@ bool dtype_from(PyObject* o, DType* out) {
       *out = DType(i);
       return true;
     }
-  if (o == reinterpret_cast<PyObject*>(&PyFloat_Type)) return *out = DType::Float32, true;
+  if (o == reinterpret_cast<PyObject*>(&PyFloat_Type)) return *out = DType::Float64, true;
   if (o == reinterpret_cast<PyObject*>(&PyLong_Type)) return *out = DType::Int64, true;
   if (o == reinterpret_cast<PyObject*>(&PyBool_Type)) return *out = DType::Bool, true;
   return false;

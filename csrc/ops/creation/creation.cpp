@@ -9,16 +9,18 @@
 namespace gg {
 namespace {
 
-Array empty(const Dims& shape, DType dtype, Device device) { return Array::empty(shape, dtype, device); }
+Array empty(const Dims& shape, DType dtype, std::optional<Device> device) {
+  return Array::empty(shape, dtype, device.value_or(Device{}));
+}
 
-Array full(const Dims& shape, const Operand& value, DType dtype, Device device) {
-  Array out = Array::empty(shape, dtype, device);
+Array full(const Dims& shape, const Operand& value, DType dtype, std::optional<Device> device) {
+  Array out = Array::empty(shape, dtype, device.value_or(Device{}));
   fill(out, value.array);
   return out;
 }
 
 // The length of start, start + step, ... before end.
-Array arange(double start, double end, double step, DType dtype, Device device) {
+Array arange(double start, double end, double step, DType dtype, std::optional<Device> device) {
   check<ValueError>(step != 0, "arange: step must not be 0");
   check<ValueError>(isfinite(start) && isfinite(end) && isfinite(step), "arange: start ", start, ", end ", end,
                     " and step ", step, " must be finite");
@@ -26,15 +28,15 @@ Array arange(double start, double end, double step, DType dtype, Device device) 
                     " leads away from the end; the step's sign must be that of end - start");
   double n = ceil((end - start) / step);
   check<ValueError>(n < 0x1p62, "arange: from ", start, " to ", end, " by ", step, " has too many elements");
-  Array out = Array::empty({int64_t(n)}, dtype, device);
+  Array out = Array::empty({int64_t(n)}, dtype, device.value_or(Device{}));
   if (is_floating(dtype))
-    creation_kernels(device).arange(dtype, out.bytes(), int64_t(n), start, step);
+    creation_kernels(out.device()).arange(dtype, out.bytes(), int64_t(n), start, step);
   else
-    creation_kernels(device).arange_int(dtype, out.bytes(), int64_t(n), int64_t(start), int64_t(step));
+    creation_kernels(out.device()).arange_int(dtype, out.bytes(), int64_t(n), int64_t(start), int64_t(step));
   return out;
 }
 
-Array arange_int(int64_t start, int64_t end, int64_t step, DType dtype, Device device) {
+Array arange_int(int64_t start, int64_t end, int64_t step, DType dtype, std::optional<Device> device) {
   check<ValueError>(step != 0, "arange: step must not be 0");
   check<ValueError>(start == end || (end > start) == (step > 0), "arange: from ", start, " to ", end, " by ", step,
                     " leads away from the end; the step's sign must be that of end - start");
@@ -42,31 +44,46 @@ Array arange_int(int64_t start, int64_t end, int64_t step, DType dtype, Device d
   uint64_t stride = step > 0 ? uint64_t(step) : uint64_t(0) - uint64_t(step);
   uint64_t n = distance / stride + (distance % stride != 0);
   check<ValueError>(n < uint64_t(1) << 62, "arange: from ", start, " to ", end, " by ", step, " has too many elements");
-  Array out = Array::empty({int64_t(n)}, dtype, device);
-  creation_kernels(device).arange_int(dtype, out.bytes(), int64_t(n), start, step);
+  Array out = Array::empty({int64_t(n)}, dtype, device.value_or(Device{}));
+  creation_kernels(out.device()).arange_int(dtype, out.bytes(), int64_t(n), start, step);
   return out;
 }
 
-Array linspace(double start, double end, int64_t steps, DType dtype, Device device) {
+Array linspace(double start, double end, int64_t steps, DType dtype, std::optional<Device> device) {
   check<ValueError>(steps >= 0, "linspace: steps ", steps, " must not be negative");
-  Array out = Array::empty({steps}, dtype, device);
-  creation_kernels(device).linspace(dtype, out.bytes(), steps, start, end);
+  Array out = Array::empty({steps}, dtype, device.value_or(Device{}));
+  creation_kernels(out.device()).linspace(dtype, out.bytes(), steps, start, end);
   return out;
 }
 
-Array logspace(double start, double end, int64_t steps, double base, DType dtype, Device device) {
+Array logspace(double start, double end, int64_t steps, double base, DType dtype, std::optional<Device> device) {
   check<ValueError>(steps >= 0, "logspace: steps ", steps, " must not be negative");
-  Array out = Array::empty({steps}, dtype, device);
-  creation_kernels(device).logspace(dtype, out.bytes(), steps, start, end, base);
+  Array out = Array::empty({steps}, dtype, device.value_or(Device{}));
+  creation_kernels(out.device()).logspace(dtype, out.bytes(), steps, start, end, base);
   return out;
 }
 
-Array eye(int64_t n, std::optional<int64_t> m, DType dtype, Device device) {
+Array eye(int64_t n, std::optional<int64_t> m, DType dtype, std::optional<Device> device) {
   int64_t cols = m.value_or(n);
   check<ValueError>(n >= 0 && cols >= 0, "eye: n ", n, " and m ", cols, " must not be negative");
-  Array out = Array::zeros({n, cols}, dtype, device);
+  Array out = Array::zeros({n, cols}, dtype, device.value_or(Device{}));
   fill(out.view({n < cols ? n : cols}, {cols + 1}), Array::scalar_int(1, dtype));
   return out;
+}
+
+Array triangle_indices(const std::string& op, int64_t rows, int64_t cols, int64_t offset, bool lower, DType dtype,
+                       std::optional<Device> device) {
+  check<ValueError>(rows >= 0 && cols >= 0, op, ": row ", rows, " and col ", cols, " must not be negative");
+  check<DTypeError>(dtype == DType::Int64 || dtype == DType::Int32, op, ": dtype ", dtype, " must be int32 or int64");
+  int64_t shift = offset < -rows ? -rows : offset > cols ? cols : offset, n = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    int64_t cut = i + shift + (lower ? 1 : 0);
+    cut = cut < 0 ? 0 : cut > cols ? cols : cut;
+    n += lower ? cut : cols - cut;
+  }
+  Array out = Array::empty({2, n}, DType::Int64, device.value_or(Device{}));
+  creation_kernels(out.device()).triangle_indices(out.data<int64_t>(), n, rows, cols, shift, lower);
+  return out.to(dtype);
 }
 
 }  // namespace
@@ -78,6 +95,7 @@ void bind_creation(pybind11::module_& m) {
   python::def<&arange_int>(m, "arange_int", {"start", "end", "step", "dtype", "device"});
   python::def<&linspace>(m, "linspace", {"start", "end", "steps", "dtype", "device"});
   python::def<&logspace>(m, "logspace", {"start", "end", "steps", "base", "dtype", "device"});
+  python::def<&triangle_indices>(m, "triangle_indices", {"op", "row", "col", "offset", "lower", "dtype", "device"});
   python::def<&eye>(m, "eye", {"n", "m", "dtype", "device"});
 }
 

@@ -13,6 +13,9 @@ struct CreationKernels {
   void (*linspace)(DType, void* y, int64_t n, double start, double end);
   // y[i] = base ** linspace(start, end, n)[i].
   void (*logspace)(DType, void* y, int64_t n, double start, double end, double base);
+  // The places (i, j) of a (rows, cols) matrix with j - i <= offset (lower) or >= offset (upper), row by row: y[0, :]
+  // holds the n values of i, y[1, :] those of j.
+  void (*triangle_indices)(int64_t* y, int64_t n, int64_t rows, int64_t cols, int64_t offset, bool lower);
 };
 GG_KERNELS(CreationKernels, creation_kernels)
 

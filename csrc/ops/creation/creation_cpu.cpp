@@ -1,4 +1,5 @@
-// Ramps: each element is computed from its index, never from its neighbour, so rounding does not add up along the tensor.
+// Ramps: each element is computed from its index, never from its neighbour, so rounding does not add up along the
+// tensor.
 #include "ops/creation/creation.h"
 
 #include <math.h>
@@ -26,9 +27,7 @@ template <class T, class F> void fill_by_index(void* y, int64_t n, F value) {
 }
 
 void arange(DType t, void* y, int64_t n, double start, double step) {
-  dispatch_floating(t, [&]<class T>() {
-    fill_by_index<T>(y, n, [=](int64_t i) { return start + double(i) * step; });
-  });
+  dispatch_floating(t, [&]<class T>() { fill_by_index<T>(y, n, [=](int64_t i) { return start + double(i) * step; }); });
 }
 
 void arange_int(DType t, void* y, int64_t n, int64_t start, int64_t step) {
@@ -61,8 +60,20 @@ void logspace(DType t, void* y, int64_t n, double start, double end, double base
   });
 }
 
+void triangle_indices(int64_t* y, int64_t n, int64_t rows, int64_t cols, int64_t offset, bool lower) {
+  int64_t* column = y + n;
+  for (int64_t i = 0; i < rows; ++i) {
+    int64_t cut = i + offset + (lower ? 1 : 0);
+    cut = cut < 0 ? 0 : cut > cols ? cols : cut;
+    for (int64_t j = lower ? 0 : cut, end = lower ? cut : cols; j < end; ++j) {
+      *y++ = i;
+      *column++ = j;
+    }
+  }
+}
+
 }  // namespace
 
-const CreationKernels creation_kernels = {arange, arange_int, linspace, logspace};
+const CreationKernels creation_kernels = {arange, arange_int, linspace, logspace, triangle_indices};
 
 }  // namespace gg::GG_ISA

@@ -62,10 +62,9 @@ Array clone(const Array& x) { return x.clone(); }
 
 Array contiguous(const Array& x) { return x.contiguous(); }
 
-Array to(const Array& x, DType dtype, Device device) {
-  check<ValueError>(device == x.device(), "to: x ", x, " is on ", name(x.device().type), "; device ", name(device.type),
-                    " is not available in this build");
-  Array out = Array::empty(x.shape(), dtype, device);
+// A dense copy, converted.
+Array to(const Array& x, DType dtype, std::optional<Device> device) {
+  Array out = Array::empty(x.shape(), dtype, device.value_or(x.device()));
   copy(out, x);
   return out;
 }

@@ -6,7 +6,7 @@
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
-#include "cpu/vec.h"
+#include "cpu/convert.h"
 #include "ops/layout/layout.h"
 
 namespace gg::GG_ISA {
@@ -15,67 +15,20 @@ namespace {
 constexpr int64_t kGrain = 65536;  // elements a piece
 constexpr int64_t kTile = 64;
 
-template <class T, class C> inline C load_as(const char* p) {
-  T x;
-  memcpy(&x, p, sizeof x);
-  if constexpr (sizeof(compute_t<T>) == sizeof(T) && !is_half(dtype_of<T>::value))
-    return C(x);
-  else
-    return C(load1(&x));
-}
-
-template <class T, class C> inline void store_as(char* p, C x) {
-  T y;
-  if constexpr (is_half(dtype_of<T>::value))
-    store1(&y, float(x));
-  else if constexpr (dtype_of<T>::value == DType::Bool)
-    y = x != C(0);
-  else if constexpr (!is_floating(dtype_of<T>::value))
-    y = T(int64_t(x));
-  else
-    y = T(x);
-  memcpy(p, &y, sizeof y);
-}
-
-template <class T, class C> void load_block(const char* in, int64_t stride, C* out, int64_t n) {
-  if (stride == sizeof(T)) {
-    int64_t i = 0;
-    if constexpr (is_half(dtype_of<T>::value) && dtype_of<C>::value == DType::Float32)
-      for (; i + kLanes<float> <= n; i += kLanes<float>) store(out + i, load(reinterpret_cast<const T*>(in) + i));
-    for (; i < n; ++i) out[i] = load_as<T, C>(in + i * int64_t(sizeof(T)));
-  } else {
-    for (int64_t i = 0; i < n; ++i) out[i] = load_as<T, C>(in + i * stride);
-  }
-}
-
-template <class T, class C> void store_block(const C* in, char* out, int64_t stride, int64_t n) {
-  if (stride == sizeof(T)) {
-    int64_t i = 0;
-    if constexpr (is_half(dtype_of<T>::value) && dtype_of<C>::value == DType::Float32)
-      for (; i + kLanes<float> <= n; i += kLanes<float>) store(reinterpret_cast<T*>(out) + i, load(in + i));
-    for (; i < n; ++i) store_as<T>(out + i * int64_t(sizeof(T)), in[i]);
-  } else {
-    for (int64_t i = 0; i < n; ++i) store_as<T>(out + i * stride, in[i]);
-  }
-}
-
 // Rows of different dtypes, through blocks of the compute type; where that is one of the two, there is no block
 // between.
 template <class C>
 void convert_row(DType to, char* out, int64_t out_stride, DType from, const char* in, int64_t in_stride, int64_t n) {
   constexpr DType middle = dtype_of<C>::value;
-  if (from == middle && in_stride == sizeof(C)) {
-    dispatch_all(to, [&]<class T>() { store_block<T, C>(reinterpret_cast<const C*>(in), out, out_stride, n); });
-  } else if (to == middle && out_stride == sizeof(C)) {
-    dispatch_all(from, [&]<class T>() { load_block<T, C>(in, in_stride, reinterpret_cast<C*>(out), n); });
-  } else {
-    constexpr int64_t kBlock = 512;
-    C block[kBlock];
-    for (int64_t i = 0; i < n; i += kBlock) {
-      int64_t m = n - i < kBlock ? n - i : kBlock;
-      dispatch_all(from, [&]<class T>() { load_block<T, C>(in + i * in_stride, in_stride, block, m); });
-      dispatch_all(to, [&]<class T>() { store_block<T, C>(block, out + i * out_stride, out_stride, m); });
-    }
+  if (from == middle && in_stride == sizeof(C))
+    return store_block(to, out, out_stride, reinterpret_cast<const C*>(in), n);
+  if (to == middle && out_stride == sizeof(C)) return load_block(from, in, in_stride, reinterpret_cast<C*>(out), n);
+  constexpr int64_t kBlock = 512;
+  C block[kBlock];
+  for (int64_t i = 0; i < n; i += kBlock) {
+    int64_t m = n - i < kBlock ? n - i : kBlock;
+    load_block(from, in + i * in_stride, in_stride, block, m);
+    store_block(to, out + i * out_stride, out_stride, block, m);
   }
 }
 

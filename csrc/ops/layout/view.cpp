@@ -50,12 +50,14 @@ bool can_view(const Array& x, const Dims& shape) {
   return x.can_view(infer_shape("reshape", x, shape), &strides);
 }
 
-Array view(const Array& x, const Dims& shape) {
+void check_view(const Array& x, const Dims& shape) {
   Dims sizes = infer_shape("view", x, shape), strides;
   check<ShapeError>(x.can_view(sizes, &strides), "view: x ", x, " with strides ", x.strides(), " cannot be seen as ",
                     sizes, " without a copy: its axes do not lie evenly in memory; use reshape, or contiguous first");
-  return x.view(sizes, strides);
 }
+
+// A view where strides allow it, else a dense copy.
+Array reshape(const Array& x, const Dims& shape) { return x.reshaped(infer_shape("reshape", x, shape)); }
 
 Array view_dtype(const Array& x, DType dtype) {
   int from = item_size(x.dtype()), to = item_size(dtype);
@@ -166,28 +168,18 @@ Array unsqueeze(const Array& x, int64_t dim) {
   return x.view(shape, strides);
 }
 
-// Elements start, start + step, ... of an axis, before stop; start and stop count from the end if negative and are cut
-// to the axis, as Python's slices are.
-Array slice_op(const Array& x, int64_t dim, std::optional<int64_t> start, std::optional<int64_t> stop, int64_t step) {
-  check<ShapeError>(x.ndim() > 0, "slice: x ", x, " has no axis to slice");
-  check<ValueError>(step > 0, "slice: step ", step, " must be positive; use flip for the reverse");
-  int d = check_dim("slice", dim, x.ndim());
-  int64_t n = x.size(d);
-  auto clip = [n](int64_t i) { return i < 0 ? (i + n < 0 ? 0 : i + n) : i < n ? i : n; };
-  int64_t from = clip(start.value_or(0)), to = clip(stop.value_or(n));
-  return slice(x, d, from, to > from ? (to - from - 1) / step + 1 : 0, step);
-}
-
-Array narrow(const Array& x, int64_t dim, int64_t start, int64_t length) {
+// length elements of an axis from start on, each step after the one before.
+Array narrow(const Array& x, int64_t dim, int64_t start, int64_t length, int64_t step) {
   check<ShapeError>(x.ndim() > 0, "narrow: x ", x, " has no axis to narrow");
   int d = check_dim("narrow", dim, x.ndim());
-  int64_t n = x.size(d);
-  check<IndexError>(start >= -n && start <= n, "narrow: start ", start, " is out of range for axis ", d, " of x ", x,
+  int64_t n = x.size(d), from = start < 0 ? start + n : start;
+  check<IndexError>(from >= 0 && from <= n, "narrow: start ", start, " is out of range for axis ", d, " of x ", x,
                     "; it must be in [", -n, ", ", n, "]");
-  int64_t from = start < 0 ? start + n : start;
-  check<ShapeError>(length >= 0 && length <= n - from, "narrow: ", length, " elements from ", from,
-                    " on do not fit axis ", d, " of x ", x, "; at most ", n - from, " do");
-  return slice(x, d, from, length);
+  check<ValueError>(length >= 0 && step > 0, "narrow: length ", length, " must not be negative");
+  check<ShapeError>(length == 0 || (length - 1 <= (n - from) / step && (length - 1) * step < n - from),
+                    "narrow: ", length, " elements from ", from, " on do not fit axis ", d, " of x ", x, "; at most ",
+                    (n - from + step - 1) / step, " do");
+  return slice(x, d, from, length, step);
 }
 
 Array select(const Array& x, int64_t dim, int64_t index) {
@@ -266,7 +258,8 @@ Array as_strided(const Array& x, const Dims& size, const Dims& stride, std::opti
 
 void bind_views(pybind11::module_& m) {
   python::def<&can_view>(m, "can_view", {"x", "shape"});
-  python::def<&view>(m, "view", {"x", "shape"});
+  python::def<&reshape>(m, "reshape", {"x", "shape"});
+  python::def<&check_view>(m, "check_view", {"x", "shape"});
   python::def<&view_dtype>(m, "view_dtype", {"x", "dtype"});
   python::def<&transpose>(m, "transpose", {"x", "dim0", "dim1"});
   python::def<&permute>(m, "permute", {"x", "dims"});
@@ -274,8 +267,7 @@ void bind_views(pybind11::module_& m) {
   python::def<&expand>(m, "expand", {"x", "shape"});
   python::def<&squeeze>(m, "squeeze", {"x", "dims"});
   python::def<&unsqueeze>(m, "unsqueeze", {"x", "dim"});
-  python::def<&slice_op>(m, "slice", {"x", "dim", "start", "stop", "step"});
-  python::def<&narrow>(m, "narrow", {"x", "dim", "start", "length"});
+  python::def<&narrow>(m, "narrow", {"x", "dim", "start", "length", "step"});
   python::def<&select>(m, "select", {"x", "dim", "index"});
   python::def<&diagonal>(m, "diagonal", {"x", "offset", "dim1", "dim2"});
   python::def<&unfold>(m, "unfold_windows", {"x", "dimension", "size", "step"});
