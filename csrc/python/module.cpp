@@ -7,7 +7,6 @@
 #include "core/allocator.h"
 #include "core/kernels.h"
 #include "core/parallel.h"
-#include "ops/layout/layout.h"
 #include "python/bind.h"
 
 namespace gg {
@@ -73,16 +72,6 @@ std::string compiler() {
 #endif
 }
 
-// In-place writes that other than elementwise ops need: from any dtype, broadcasting.
-void copy_in_place(const Array& out, const Array& in) {
-  copy(out, in);
-  bump_version(out);
-}
-void fill_in_place(const Array& out, const Operand& value) {
-  fill(out, value.array);
-  bump_version(out);
-}
-
 DType promote_types(DType a, DType b) { return promote(a, b); }
 DType result_type_of(const Operand& a, const Operand& b) { return result_type(a.array, b.array); }
 
@@ -111,8 +100,6 @@ PYBIND11_MODULE(_core, m) {
   python::def<&compiler>(m, "compiler", {});
   python::def<&promote_types>(m, "promote_types", {"type1", "type2"});
   python::def<&result_type_of>(m, "result_type", {"tensor1", "tensor2"});
-  python::def<&copy_in_place>(m, "copy_", {"x", "src"});
-  python::def<&fill_in_place>(m, "fill_", {"x", "value"});
   python::def<&bump_version>(m, "bump_version", {"x"});
 
   bind_elementwise(m);

@@ -3,6 +3,7 @@
 # elementwise
 
 # layout
+from glassgrad.ops.layout import pad as pad
 
 # index and embedding
 
