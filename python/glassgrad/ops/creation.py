@@ -268,9 +268,7 @@ def logspace(
     return _leaf(x, requires_grad)
 
 
-def eye(
-    n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: Flag = False
-) -> Tensor:
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: Flag = False) -> Tensor:
     """Ones on the diagonal of an (n, m) matrix, zero elsewhere; m = n if not given.
 
     >>> gg.eye(2)

@@ -179,7 +179,9 @@ def unflatten(input: Tensor, dim: int, sizes: Size) -> Tensor:
     for n in sizes:
         known *= n if n != -1 else 1
     if not sizes or sizes.count(-1) > 1 or (shape[d] % known if -1 in sizes and known else known != shape[d]):
-        raise core.ShapeError(f"unflatten: axis {d} of {shape} {input.dtype} cannot be cut into {sizes}; their product must be {shape[d]}")
+        raise core.ShapeError(
+            f"unflatten: axis {d} of {shape} {input.dtype} cannot be cut into {sizes}; their product must be {shape[d]}"
+        )
     if -1 in sizes:
         sizes = tuple(shape[d] // known if n == -1 else n for n in sizes)
     return view(input, (*shape[:d], *sizes, *shape[d + 1 :]))
@@ -230,7 +232,9 @@ def t(input: Tensor) -> Tensor:
     (3, 2)
     """
     if input.ndim > 2:
-        raise core.ShapeError(f"t: input {input.shape} {input.dtype} has {input.ndim} axes; at most 2 are possible: use mT")
+        raise core.ShapeError(
+            f"t: input {input.shape} {input.dtype} has {input.ndim} axes; at most 2 are possible: use mT"
+        )
     return transpose(input, 0, 1) if input.ndim == 2 else Permute.apply(input, range(input.ndim))
 
 
@@ -417,7 +421,9 @@ def broadcast_shapes(*shapes: Size) -> tuple[int, ...]:
             if n < 0:
                 raise core.ShapeError(f"broadcast_shapes: shape {shape} has a negative size")
             if n != 1 and out[lead + i] not in (1, n):
-                raise core.ShapeError(f"broadcast_shapes: {', '.join(map(str, map(_dims, shapes)))} do not broadcast: {out[lead + i]} and {n} differ")
+                raise core.ShapeError(
+                    f"broadcast_shapes: {', '.join(map(str, map(_dims, shapes)))} do not broadcast: {out[lead + i]} and {n} differ"
+                )
             out[lead + i] = n if out[lead + i] == 1 else out[lead + i]
     return tuple(out)
 
@@ -531,7 +537,9 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
         return diag_embed(input, diagonal)
     if input.ndim == 2:
         return clone(Diagonal.apply(input, diagonal, 0, 1))
-    raise core.ShapeError(f"diag: input {input.shape} {input.dtype} has {input.ndim} axes; a vector or a matrix is needed")
+    raise core.ShapeError(
+        f"diag: input {input.shape} {input.dtype} has {input.ndim} axes; a vector or a matrix is needed"
+    )
 
 
 def diagflat(input: Tensor, offset: int = 0) -> Tensor:
@@ -587,7 +595,9 @@ class AsStrided(View):
         self, x: Tensor, size: Size, stride: Size, offset: int, x_stride: tuple[int, ...], x_offset: int
     ) -> Tensor:
         if x.stride() != x_stride or x.storage_offset() != x_offset:
-            raise RuntimeError("as_strided: an in-place change of this view has no gradient, as its parent's layout has changed")
+            raise RuntimeError(
+                "as_strided: an in-place change of this view has no gradient, as its parent's layout has changed"
+            )
         self.input = x.shape, x_stride, x_offset
         self.args = _dims(size), _dims(stride), offset
         return core.as_strided(x, size, stride, offset)
@@ -651,7 +661,9 @@ def _split(op: str, input: Tensor, sizes: Sequence[int], dim: int) -> tuple[Tens
         raise core.ShapeError(f"{op}: a 0-d tensor has no axis to split")
     d = _axis(op, dim, input.ndim)
     if sum(sizes) != input.shape[d] or any(n < 0 for n in sizes):
-        raise core.ShapeError(f"{op}: sizes {list(sizes)} must sum to {input.shape[d]}, axis {d} of {input.shape} {input.dtype}")
+        raise core.ShapeError(
+            f"{op}: sizes {list(sizes)} must sum to {input.shape[d]}, axis {d} of {input.shape} {input.dtype}"
+        )
     return Split.apply(input, sizes, d)  # type: ignore[no-any-return]
 
 
@@ -727,10 +739,14 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
 def _n_split(op: str, input: Tensor, indices_or_sections: Any, dim: int, least: int) -> tuple[Tensor, ...]:
     if input.ndim < least:
-        raise core.ShapeError(f"{op}: input {input.shape} {input.dtype} has {input.ndim} axes; at least {least} are needed")
+        raise core.ShapeError(
+            f"{op}: input {input.shape} {input.dtype} has {input.ndim} axes; at least {least} are needed"
+        )
     n = input.shape[dim]
     if isinstance(indices_or_sections, int) and (indices_or_sections <= 0 or n % indices_or_sections):
-        raise core.ShapeError(f"{op}: axis {dim} of {input.shape} {input.dtype} cannot be cut into {indices_or_sections} even parts")
+        raise core.ShapeError(
+            f"{op}: axis {dim} of {input.shape} {input.dtype} cannot be cut into {indices_or_sections} even parts"
+        )
     return tensor_split(input, indices_or_sections, dim)
 
 
@@ -802,7 +818,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
         raise core.ShapeError("meshgrid: at least one tensor is needed")
     for x in tensors:
         if x.ndim > 1:
-            raise core.ShapeError(f"meshgrid: tensor {x.shape} {x.dtype} has {x.ndim} axes; vectors and scalars are needed")
+            raise core.ShapeError(
+                f"meshgrid: tensor {x.shape} {x.dtype} has {x.ndim} axes; vectors and scalars are needed"
+            )
         if x.dtype is not tensors[0].dtype:
             raise core.ShapeError(f"meshgrid: dtypes {tensors[0].dtype} and {x.dtype} differ; all must be equal")
     swap = indexing == "xy" and len(tensors) > 1
@@ -1464,7 +1482,9 @@ def combinations(input: Tensor, r: int = 2, with_replacement: builtins.bool = Fa
             [2, 3]])
     """
     if input.ndim != 1:
-        raise core.ShapeError(f"combinations: input {input.shape} {input.dtype} has {input.ndim} axes; a vector is needed")
+        raise core.ShapeError(
+            f"combinations: input {input.shape} {input.dtype} has {input.ndim} axes; a vector is needed"
+        )
     if r < 0:
         raise core.ShapeError(f"combinations: r {r} must not be negative")
     if r == 0:
