@@ -1,0 +1,259 @@
+// Block evaluation: a loop is walked in blocks that fit the first-level cache; an operand that already lies densely in
+// the compute type is used in place, any other is gathered and converted into a block buffer, and results leave the
+// same way. An op is thus compiled once per compute type and sees dense blocks only.
+#include "ops/elementwise/elementwise.h"
+
+#include "core/parallel.h"
+#include "cpu/convert.h"
+#include "ops/elementwise/elementwise_ops.h"
+
+namespace gg::GG_ISA {
+namespace {
+
+using BlockFunction = void (*)(void* y, const void* const* x, int64_t n, const double* params);
+
+template <class Op, class C> void unary_block(void* out, const void* const* in, int64_t n, const double* params) {
+  const double p[kMaxParams] = {params[0], params[1], params[2]};  // a copy that stores to y cannot change
+  const C* x = static_cast<const C*>(in[0]);
+  C* y = static_cast<C*>(out);
+  int64_t i = 0;
+  for (; i + kLanes<C> <= n; i += kLanes<C>) store(y + i, Op::forward(load(x + i), p));
+  if (i < n) store_n(y + i, Op::forward(load_n(x + i, n - i), p), n - i);
+}
+template <class Op, class C> void grad_block(void* out, const void* const* in, int64_t n, const double* params) {
+  const double p[kMaxParams] = {params[0], params[1], params[2]};
+  const C* saved = static_cast<const C*>(in[0]);
+  const C* dy = static_cast<const C*>(in[1]);
+  C* dx = static_cast<C*>(out);
+  int64_t i = 0;
+  for (; i + kLanes<C> <= n; i += kLanes<C>) store(dx + i, Op::grad(load(saved + i), load(dy + i), p));
+  if (i < n) store_n(dx + i, Op::grad(load_n(saved + i, n - i), load_n(dy + i, n - i), p), n - i);
+}
+template <class Op, class C> void binary_block(void* out, const void* const* in, int64_t n, const double* params) {
+  const double p[kMaxParams] = {params[0], params[1], params[2]};
+  const C* a = static_cast<const C*>(in[0]);
+  const C* b = static_cast<const C*>(in[1]);
+  C* y = static_cast<C*>(out);
+  int64_t i = 0;
+  for (; i + kLanes<C> <= n; i += kLanes<C>) store(y + i, Op::forward(load(a + i), load(b + i), p));
+  if (i < n) store_n(y + i, Op::forward(load_n(a + i, n - i), load_n(b + i, n - i), p), n - i);
+}
+template <class Op, class C> void ternary_block(void* out, const void* const* in, int64_t n, const double* params) {
+  const double p[kMaxParams] = {params[0], params[1], params[2]};
+  const C* a = static_cast<const C*>(in[0]);
+  const C* b = static_cast<const C*>(in[1]);
+  const C* c = static_cast<const C*>(in[2]);
+  C* y = static_cast<C*>(out);
+  int64_t i = 0;
+  for (; i + kLanes<C> <= n; i += kLanes<C>) store(y + i, Op::forward(load(a + i), load(b + i), load(c + i), p));
+  if (i < n) store_n(y + i, Op::forward(load_n(a + i, n - i), load_n(b + i, n - i), load_n(c + i, n - i), p), n - i);
+}
+
+// An op's block functions, one per compute type that its kind allows.
+struct Blocks {
+  BlockFunction single = nullptr, real = nullptr, whole = nullptr;
+  int64_t grain = 0;  // elements that are worth a piece of their own
+
+  BlockFunction of(DType compute) const {
+    return compute == DType::Float32 ? single : compute == DType::Float64 ? real : whole;
+  }
+};
+constexpr bool takes_floats(Kind k) { return k != Kind::Integral && k != Kind::Whole; }
+constexpr bool takes_wholes(Kind k) { return k != Kind::Math && k != Kind::Floating; }
+constexpr int64_t grain_of(Kind k) { return k == Kind::Math || k == Kind::Floating ? 16384 : 65536; }
+
+template <class Op, Kind kind> constexpr Blocks unary_blocks() {
+  Blocks b;
+  b.grain = grain_of(kind);
+  if constexpr (takes_floats(kind)) b.single = unary_block<Op, float>, b.real = unary_block<Op, double>;
+  if constexpr (takes_wholes(kind)) b.whole = unary_block<Op, int64_t>;
+  return b;
+}
+template <class Op, Kind kind, bool has_grad> constexpr Blocks grad_blocks() {
+  Blocks b;
+  b.grain = grain_of(kind);
+  if constexpr (has_grad) b.single = grad_block<Op, float>, b.real = grad_block<Op, double>;
+  return b;
+}
+template <class Op, Kind kind> constexpr Blocks binary_blocks() {
+  Blocks b;
+  b.grain = grain_of(kind);
+  if constexpr (takes_floats(kind)) b.single = binary_block<Op, float>, b.real = binary_block<Op, double>;
+  if constexpr (takes_wholes(kind)) b.whole = binary_block<Op, int64_t>;
+  return b;
+}
+template <class Op, Kind kind> constexpr Blocks ternary_blocks() {
+  Blocks b;
+  b.grain = grain_of(kind);
+  if constexpr (takes_floats(kind)) b.single = ternary_block<Op, float>, b.real = ternary_block<Op, double>;
+  if constexpr (takes_wholes(kind)) b.whole = ternary_block<Op, int64_t>;
+  return b;
+}
+
+#define GG_UNARY(Name, name, kind, ...) unary_blocks<Name, Kind::kind>(),
+#define GG_GRAD(Name, name, kind, has_grad, ...) grad_blocks<Name, Kind::kind, has_grad>(),
+#define GG_BINARY(Name, name, kind, ...) binary_blocks<Name, Kind::kind>(),
+#define GG_TERNARY(Name, name, kind, ...) ternary_blocks<Name, Kind::kind>(),
+constexpr Blocks kUnary[] = {GG_UNARY_OPS(GG_UNARY)};
+constexpr Blocks kGrad[] = {GG_UNARY_OPS(GG_GRAD)};
+constexpr Blocks kBinary[] = {GG_BINARY_OPS(GG_BINARY)};
+constexpr Blocks kTernary[] = {GG_TERNARY_OPS(GG_TERNARY)};
+
+constexpr int64_t kBlockBytes = 4096;  // four of them leave room in a first-level cache of 32 KB
+constexpr int64_t kLongRow = 256;      // elements along the innermost axis above which blocks keep to one row
+
+// One loop over N operands, computed in C.
+template <int N, class C> class Walk {
+ public:
+  Walk(const Loop<N>& loop, BlockFunction block, const double* params) : loop_(loop), block_(block), params_(params) {
+    all_dense_ = true;
+    for (int k = 0; k < N; ++k) {
+      same_[k] = loop.dtype[k] == dtype_of<C>::value;
+      dense_[k] = same_[k];
+      constant_[k] = periodic_[k] = k > 0;
+      int64_t expected = sizeof(C);
+      for (int d = loop.ndim - 1; d >= 0; --d) {
+        dense_[k] &= loop.shape[d] == 1 || loop.stride[k][d] == expected;
+        constant_[k] &= loop.stride[k][d] == 0;
+        periodic_[k] &= d == loop.ndim - 1 || loop.stride[k][d] == 0;
+        expected *= loop.shape[d];
+      }
+      all_dense_ &= dense_[k];
+      needs_rows_ |= !dense_[k] && !constant_[k];
+    }
+    inner_ = loop.shape[loop.ndim - 1];
+  }
+
+  void run(int64_t begin, int64_t end) const {
+    if (loop_.ndim > 1 && needs_rows_ && inner_ >= kLongRow)
+      rows(begin, end);
+    else
+      blocks(begin, end);
+  }
+
+ private:
+  static constexpr int64_t kBlock = kBlockBytes / int64_t(sizeof(C));
+
+  // Blocks of consecutive elements, across rows; what is not dense is gathered.
+  void blocks(int64_t begin, int64_t end) const {
+    if (all_dense_) {
+      const void* in[N - 1];
+      for (int k = 1; k < N; ++k) in[k - 1] = loop_.data[k] + begin * int64_t(sizeof(C));
+      return block_(loop_.data[0] + begin * int64_t(sizeof(C)), in, end - begin, params_);
+    }
+    alignas(64) char buffer[N][kBlockBytes];
+    int64_t filled[N] = {};  // elements of a repeating operand that its buffer holds already
+    const int64_t size = loop_.ndim > 1 && inner_ < kBlock ? kBlock / inner_ * inner_ : kBlock;
+    for (int64_t i = begin; i < end; i += size) {
+      const int64_t n = end - i < size ? end - i : size;
+      const void* in[N - 1];
+      for (int k = 1; k < N; ++k) {
+        if (dense_[k]) {
+          in[k - 1] = loop_.data[k] + i * int64_t(sizeof(C));
+          continue;
+        }
+        in[k - 1] = buffer[k];
+        if (filled[k] >= n) continue;
+        gather_block(loop_.dtype[k], loop_.data[k], loop_.ndim, loop_.shape, loop_.stride[k], i,
+                     reinterpret_cast<C*>(buffer[k]), n);
+        const bool repeats = constant_[k] || (periodic_[k] && loop_.ndim > 1 && size % inner_ == 0);
+        if (repeats) filled[k] = n;
+      }
+      if (dense_[0]) {
+        block_(loop_.data[0] + i * int64_t(sizeof(C)), in, n, params_);
+      } else {
+        block_(buffer[0], in, n, params_);
+        scatter_block(loop_.dtype[0], loop_.data[0], loop_.ndim, loop_.shape, loop_.stride[0], i,
+                      reinterpret_cast<const C*>(buffer[0]), n);
+      }
+    }
+  }
+
+  // Blocks within one row of the innermost axis: an operand that is dense along it needs no copy.
+  void rows(int64_t begin, int64_t end) const {
+    alignas(64) char buffer[N][kBlockBytes];
+    const int last = loop_.ndim - 1;
+    for (int64_t i = begin; i < end;) {
+      int64_t position = i % inner_, row = i / inner_, offset[N] = {};
+      for (int d = last - 1; d >= 0; --d) {
+        for (int k = 0; k < N; ++k) offset[k] += row % loop_.shape[d] * loop_.stride[k][d];
+        row /= loop_.shape[d];
+      }
+      int64_t filled[N] = {};
+      const int64_t stop = end - i < inner_ - position ? end : i + inner_ - position;
+      for (; i < stop; i += kBlock, position += kBlock) {
+        const int64_t n = stop - i < kBlock ? stop - i : kBlock;
+        const void* in[N - 1];
+        for (int k = 1; k < N; ++k) {
+          const int64_t stride = loop_.stride[k][last];
+          const char* p = loop_.data[k] + offset[k] + position * stride;
+          if (same_[k] && stride == int64_t(sizeof(C))) {
+            in[k - 1] = p;
+            continue;
+          }
+          in[k - 1] = buffer[k];
+          if (filled[k] >= n) continue;
+          load_block(loop_.dtype[k], p, stride, reinterpret_cast<C*>(buffer[k]), n);
+          if (stride == 0) filled[k] = n;
+        }
+        const int64_t stride = loop_.stride[0][last];
+        char* y = loop_.data[0] + offset[0] + position * stride;
+        if (same_[0] && stride == int64_t(sizeof(C))) {
+          block_(y, in, n, params_);
+        } else {
+          block_(buffer[0], in, n, params_);
+          store_block(loop_.dtype[0], y, stride, reinterpret_cast<const C*>(buffer[0]), n);
+        }
+      }
+      i = stop;
+    }
+  }
+
+  const Loop<N>& loop_;
+  BlockFunction block_;
+  const double* params_;
+  int64_t inner_;
+  bool same_[N], dense_[N], constant_[N], periodic_[N], all_dense_, needs_rows_ = false;
+};
+
+template <int N> void evaluate(const Blocks& blocks, DType compute, const Loop<N>& loop, const double* params) {
+  auto walk = [&]<class C>(const Walk<N, C>& w) {
+    parallel_for(loop.numel, blocks.grain, [&](int64_t begin, int64_t end) { w.run(begin, end); });
+  };
+  BlockFunction block = blocks.of(compute);
+  if (compute == DType::Float32) return walk(Walk<N, float>(loop, block, params));
+  if (compute == DType::Float64) return walk(Walk<N, double>(loop, block, params));
+  return walk(Walk<N, int64_t>(loop, block, params));
+}
+
+void unary(Unary op, DType compute, const Loop<2>& loop, const double* params) {
+  evaluate(kUnary[int(op)], compute, loop, params);
+}
+void unary_backward(Unary op, DType compute, const Loop<3>& loop, const double* params) {
+  evaluate(kGrad[int(op)], compute, loop, params);
+}
+void binary(Binary op, DType compute, const Loop<3>& loop, const double* params) {
+  evaluate(kBinary[int(op)], compute, loop, params);
+}
+void ternary(Ternary op, DType compute, const Loop<4>& loop, const double* params) {
+  evaluate(kTernary[int(op)], compute, loop, params);
+}
+
+bool has_zero(const Loop<1>& loop) {
+  int64_t buffer[kBlockBytes / sizeof(int64_t)];
+  constexpr int64_t size = kBlockBytes / int64_t(sizeof(int64_t));
+  for (int64_t i = 0; i < loop.numel; i += size) {
+    const int64_t n = loop.numel - i < size ? loop.numel - i : size;
+    gather_block(loop.dtype[0], loop.data[0], loop.ndim, loop.shape, loop.stride[0], i, buffer, n);
+    bool found = false;
+    for (int64_t j = 0; j < n; ++j) found |= buffer[j] == 0;
+    if (found) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+const ElementwiseKernels elementwise_kernels = {unary, unary_backward, binary, ternary, has_zero};
+
+}  // namespace gg::GG_ISA
