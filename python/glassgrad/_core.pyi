@@ -1,5 +1,6 @@
 # What a checker needs to know of the compiled module: the tensor type, and that most functions give a Tensor.
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from glassgrad.tensor import Tensor
 
@@ -26,7 +27,7 @@ int8: dtype
 int16: dtype
 int32: dtype
 int64: dtype
-bool: dtype  # noqa: A001
+bool: dtype
 
 class TensorBase:
     shape: tuple[int, ...]

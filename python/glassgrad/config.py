@@ -73,7 +73,7 @@ def can_cast(from_: Any, to: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class finfo:  # noqa: N801
+class finfo:
     """The limits of a floating-point dtype: bits, eps, max, min, tiny, resolution.
 
     >>> gg.finfo(gg.float32).eps
@@ -126,7 +126,7 @@ class finfo:  # noqa: N801
 
 
 @dataclass(frozen=True)
-class iinfo:  # noqa: N801
+class iinfo:
     """The limits of an integer dtype: bits, max, min.
 
     >>> gg.iinfo(gg.int8).max

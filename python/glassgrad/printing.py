@@ -72,7 +72,7 @@ class _Format:
             self.whole = all(v == math.ceil(v) for v in finite)
             largest, smallest = max(finite), min(finite)
             if self.whole:
-                self.scientific = largest / smallest > 1000.0 and largest > 1e8 or largest > 1e8
+                self.scientific = (largest / smallest > 1000.0 and largest > 1e8) or largest > 1e8
             else:
                 self.scientific = largest / smallest > 1000.0 or largest > 1e8 or smallest < 1e-4
         if options.sci_mode is not None:

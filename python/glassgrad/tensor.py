@@ -7,14 +7,14 @@ assignment makes an op's function a method, so a method call costs no more than 
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glassgrad import _core as core
 from glassgrad import ops, printing
-from glassgrad.autograd.graph import last_changes, note_change
-from glassgrad.autograd.in_place import in_place, refresh_view
+from glassgrad.autograd.in_place import refresh_view
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -238,7 +238,9 @@ class Tensor(core.TensorBase):
 
     def __index__(self) -> int:
         if self.numel() != 1 or self.dtype.is_floating_point or self.dtype is core.bool:
-            raise TypeError(f"index: only an integer tensor of one element can be an index, not {tuple(self.shape)} {self.dtype}")
+            raise TypeError(
+                f"index: only an integer tensor of one element can be an index, not {tuple(self.shape)} {self.dtype}"
+            )
         return int(self.item())
 
     def __iter__(self) -> Any:
@@ -253,7 +255,9 @@ class Tensor(core.TensorBase):
         if id(self) in memo:
             return memo[id(self)]  # type: ignore[no-any-return]
         if not self.is_leaf:
-            raise RuntimeError("deepcopy: only tensors that are leaves of the graph can be copied; detach() or clone() this one")
+            raise RuntimeError(
+                "deepcopy: only tensors that are leaves of the graph can be copied; detach() or clone() this one"
+            )
         copied: Tensor = type(self)(self._alias().clone())
         copied.requires_grad = self.requires_grad
         if self.grad is not None:
@@ -422,7 +426,11 @@ def from_numpy(ndarray: NDArray[Any]) -> Tensor:
         raise TypeError(f"from_numpy: expected a numpy array, got {type(ndarray).__name__}")
     if not ndarray.dtype.isnative:
         ndarray = ndarray.astype(ndarray.dtype.newbyteorder("="))
-    if not ndarray.flags.writeable or any(s < 0 for s in ndarray.strides) or any(s % ndarray.itemsize for s in ndarray.strides):
+    if (
+        not ndarray.flags.writeable
+        or any(s < 0 for s in ndarray.strides)
+        or any(s % ndarray.itemsize for s in ndarray.strides)
+    ):
         ndarray = ndarray.copy()
     return core.from_buffer(ndarray)
 
@@ -446,7 +454,9 @@ def _shape_of(data: Any) -> tuple[int, ...]:
     inner = _shape_of(data[0])
     for i, item in enumerate(data):
         if _shape_of(item) != inner:
-            raise ValueError(f"tensor: item 0 has shape {inner} and item {i} has shape {_shape_of(item)}: rows must be even")
+            raise ValueError(
+                f"tensor: item 0 has shape {inner} and item {i} has shape {_shape_of(item)}: rows must be even"
+            )
     return (len(data), *inner)
 
 
@@ -459,7 +469,9 @@ def _plain(data: Any) -> Any:
     return data
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
     """A new tensor with a copy of `data`: a number, nested sequences, a numpy array or a tensor.
 
     Python floats become float32, ints int64; arrays keep their dtype unless `dtype` is given.
@@ -521,7 +533,9 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return x if device is None else x.to(device)
 
 
-def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False) -> Tensor:
+def asarray(
+    obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False
+) -> Tensor:
     """`obj` as a tensor; `copy` True always copies, False never, None where needed.
 
     >>> gg.asarray([1.0, 2.0])

@@ -10,7 +10,8 @@ and the leaf tensors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 

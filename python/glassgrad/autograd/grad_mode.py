@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Callable, TypeVar
+from typing import Any, TypeVar
 
 from glassgrad import _core as core
 
@@ -46,7 +47,7 @@ class _Mode:
         return wrapped  # type: ignore[return-value]
 
 
-class no_grad(_Mode):  # noqa: N801
+class no_grad(_Mode):
     """Ops inside are not recorded; as a decorator, those of the function.
 
     >>> x = gg.ones(2, requires_grad=True)
@@ -66,7 +67,7 @@ class no_grad(_Mode):  # noqa: N801
         return self(function)
 
 
-class enable_grad(_Mode):  # noqa: N801
+class enable_grad(_Mode):
     """Ops inside are recorded, even within no_grad.
 
     >>> with gg.no_grad(), gg.enable_grad():
@@ -84,7 +85,7 @@ class enable_grad(_Mode):  # noqa: N801
         return self(function)
 
 
-class inference_mode(_Mode):  # noqa: N801
+class inference_mode(_Mode):
     """Like no_grad (mode=False leaves recording on).
 
     >>> with gg.inference_mode():
@@ -97,7 +98,7 @@ class inference_mode(_Mode):  # noqa: N801
         self.mode = not mode
 
 
-class set_grad_enabled(_Mode):  # noqa: N801
+class set_grad_enabled(_Mode):
     """Turns recording on or off from here on; as a context, until its end.
 
     >>> with gg.set_grad_enabled(False):

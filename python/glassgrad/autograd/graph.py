@@ -14,7 +14,8 @@ of the graph with it at once, without the cyclic garbage collector. An edge is o
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, TypeVar, Union
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union
 
 from glassgrad import _core as core
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Edge", "Op", "View", "composite_backward", "recording", "unbroadcast"]
 
 Edge = Union[None, "Op", "tuple[Op, int]", "Tensor"]
-Gradients = Union[None, "Tensor", "tuple[Optional[Tensor], ...]"]
+Gradients = Union[None, "Tensor", "tuple[Tensor | None, ...]"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _NOT_NEEDED = (False,) * 32

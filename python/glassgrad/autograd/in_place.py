@@ -15,7 +15,8 @@ that base, gets a new node from the new base when it is next used.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, View, note_change, recording
@@ -122,7 +123,9 @@ class WriteRegion(Op):
     def backward(self, dy: Tensor) -> tuple[Tensor, Tensor]:
         region = self.view.apply(dy, *self.args)
         if isinstance(region, tuple):
-            raise RuntimeError("in-place: a view that is one of several outputs cannot be changed in place; clone() it first")
+            raise RuntimeError(
+                "in-place: a view that is one of several outputs cannot be changed in place; clone() it first"
+            )
         d_parent = dy.clone()
         with_region = self.view.apply(d_parent, *self.args)
         with_region.zero_()

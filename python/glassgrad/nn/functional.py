@@ -3,23 +3,10 @@
 # elementwise
 
 # layout
-from glassgrad.ops.layout import pad as pad
-
 # index and embedding
-
 # matmul and attention
-
 # conv, pool and resample
-from glassgrad.ops.conv import (
-    conv1d,
-    conv2d,
-    conv3d,
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
-    fold,
-    unfold,
-)
+from glassgrad.ops.layout import pad as pad
 
 # softmax, norm and loss
 
