@@ -2,14 +2,15 @@
 
 `tests/rows/FAMILY.py` holds `ROWS = [Row(...), ...]`; `test_op_table.py` runs every check that a row allows.
 
-    Row("softmax",                                    gg.softmax, gg.nn.functional.softmax or Tensor.softmax; dotted names too
+    Row("softmax",                                gg.softmax, gg.nn.functional.softmax or Tensor.softmax; dotted names
         samples=lambda r: [Sample(r.normal(3, 5), dim=1)],
-        ref=lambda x, dim: ...,                       numpy, float64 in and out; None: torch in float64 is the reference
-        grad=True,                                    first order, second order, every floating dtype, torch
+        ref=lambda x, dim: ...,                   numpy, float64 in and out; None: torch in float64 is the reference
+        grad=True,                                first order, second order, every floating dtype, torch
         bad=[Bad(lambda: ((np.ones((2, 3)), 5), {}), IndexError, "dim")])
 
-Arrays in a sample may stand anywhere: positional, by keyword, inside lists, tuples and dicts. float64 arrays take the dtype under
-test; all others keep theirs. A sample on a kink or a tie is marked `Sample(...).at_kink()`: torch alone judges its gradient.
+Arrays in a sample may stand anywhere: positional, by keyword, inside lists, tuples and dicts. float64 arrays take the
+dtype under test; all others keep theirs. A sample on a kink or a tie is marked `Sample(...).at_kink()`: torch alone
+judges its gradient.
 `Dtype("float32")` stands for a dtype argument in every library.
 """
 
@@ -89,7 +90,7 @@ class Sample:
         self.kink = False
 
     def at_kink(self) -> Sample:
-        """Mark a sample at which the function has no derivative (a tie, a corner): finite differences say nothing there."""
+        """Mark a sample on a tie or corner of the function: finite differences say nothing there."""
         self.kink = True
         return self
 
@@ -152,7 +153,7 @@ class Bad:
 SAME_NAME = "the same name"
 
 
-@dataclass
+@dataclass(repr=False)
 class Row:
     name: str
     samples: Callable[[Random], Sequence[Sample]]
@@ -172,6 +173,9 @@ class Row:
     strided: bool = True  # False: the result depends on memory layout (view, as_strided, ...)
     notes: str = ""
     family: str = ""
+
+    def __repr__(self) -> str:
+        return f"Row({self.family}: {self.name})"
 
     @property
     def op(self) -> str:
@@ -225,7 +229,7 @@ def round_bfloat16(x: np.ndarray) -> np.ndarray:
 
 
 def cast(x: np.ndarray, dtype: str) -> np.ndarray:
-    """A float64 array in the dtype under test (bfloat16 as float32 that bfloat16 can hold); other arrays as they are."""
+    """A float64 array in the dtype under test (bfloat16 as float32 that it can hold); other arrays as they are."""
     if x.dtype != np.float64 or dtype == "float64":
         return x
     if dtype == "bfloat16":

@@ -1,8 +1,8 @@
 """PyTorch's own per-op and per-layer samples, run against the same names in glassgrad.
 
-`torch.testing._internal` holds, for each op and layer, generators of sample arguments. Each sample runs in both libraries; results
-(structure, shape, dtype, values) and gradients must agree, as function, method and in-place form. Workers run in processes of
-their own, so a crash is charged to the op that crashed.
+`torch.testing._internal` holds, for each op and layer, generators of sample arguments. Each sample runs in both
+libraries; results (structure, shape, dtype, values) and gradients must agree, as function, method and in-place form.
+Workers run in processes of their own, so a crash is charged to the op that crashed.
 
     python tests/torch_samples.py [PATTERN ...]     a table; PATTERN: a family, or a part of a name
         --all        every sample (8 per dtype and form by default)
@@ -33,76 +33,94 @@ import numpy as np
 
 # Names in PyTorch's lists, variants after a dot as there; by family. A name without its variants means all of them.
 LISTED = {
-    "creation": """arange bernoulli empty empty_like eye full full_like linspace logspace multinomial new_empty new_full new_ones
-        new_zeros normal ones ones_like rand_like randint randint_like randn randn_like scalar_tensor tril tril_indices triu
-        triu_indices uniform zero_ zeros zeros_like fill exponential""",
-    "elementwise": """abs acos acosh add addcdiv addcmul angle asin asinh atan atan2 atanh bitwise_and bitwise_left_shift
-        bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp clamp_max clamp_min copysign cos cosh deg2rad digamma div
-        eq erf erfc erfinv exp exp2 expm1 float_power floor floor_divide fmax fmin fmod frac ge gt heaviside hypot isclose isfinite
-        isinf isnan isneginf isposinf ldexp le lerp lgamma log log10 log1p log2 logaddexp logaddexp2 logical_and logical_not
-        logical_or logical_xor logit lt max.binary maximum min.binary minimum mul nan_to_num ne neg positive pow rad2deg reciprocal
-        remainder round rsqrt rsub sgn sigmoid sign signbit sin sinc sinh sqrt square sub tan tanh true_divide trunc where xlogy
-        __radd__ __rand__ __rdiv__ __rmod__ __rmul__ __ror__ __rpow__ __rsub__ __rxor__ allclose equal nn.functional.celu
+    "creation": """arange bernoulli empty empty_like eye full full_like linspace logspace multinomial new_empty
+        new_full new_ones new_zeros normal ones ones_like rand_like randint randint_like randn randn_like
+        scalar_tensor tril tril_indices triu triu_indices uniform zero_ zeros zeros_like fill exponential""",
+    "elementwise": """abs acos acosh add addcdiv addcmul angle asin asinh atan atan2 atanh bitwise_and
+        bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp clamp_max clamp_min
+        copysign cos cosh deg2rad digamma div eq erf erfc erfinv exp exp2 expm1 float_power floor floor_divide fmax
+        fmin fmod frac ge gt heaviside hypot isclose isfinite isinf isnan isneginf isposinf ldexp le lerp lgamma log
+        log10 log1p log2 logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit lt max.binary
+        maximum min.binary minimum mul nan_to_num ne neg positive pow rad2deg reciprocal remainder round rsqrt rsub
+        sgn sigmoid sign signbit sin sinc sinh sqrt square sub tan tanh true_divide trunc where xlogy __radd__
+        __rand__ __rdiv__ __rmod__ __rmul__ __ror__ __rpow__ __rsub__ __rxor__ allclose equal nn.functional.celu
         nn.functional.elu nn.functional.gelu nn.functional.glu nn.functional.hardshrink nn.functional.hardsigmoid
-        nn.functional.hardswish nn.functional.hardtanh nn.functional.leaky_relu nn.functional.logsigmoid nn.functional.mish
-        nn.functional.prelu nn.functional.relu nn.functional.relu6 nn.functional.selu nn.functional.silu nn.functional.softplus
-        nn.functional.softshrink nn.functional.softsign nn.functional.tanhshrink nn.functional.threshold bfloat16 bool byte char
-        double float half int long short to item clone""",
-    "reduce": """all amax amin aminmax any argmax argmin argsort bincount count_nonzero cummax cummin cumprod cumsum diff dist histc
-        kthvalue logcumsumexp logsumexp max.reduction_no_dim max.reduction_with_dim mean median min.reduction_no_dim
-        min.reduction_with_dim mode nanmean nanmedian nanquantile nansum norm prod quantile searchsorted bucketize sort std
-        std.unbiased std_mean sum topk trace unique unique_consecutive var var.unbiased var_mean msort linalg.norm
-        linalg.vector_norm linalg.matrix_norm trapezoid""",
-    "layout": """atleast_1d atleast_2d atleast_3d block_diag broadcast_tensors broadcast_to cat chunk column_stack contiguous diag
-        diag_embed diagflat diagonal dsplit dstack expand expand_as flatten flip fliplr flipud hsplit hstack mT T meshgrid movedim
-        narrow nn.functional.pad permute ravel repeat repeat_interleave reshape reshape_as roll rot90 select split
-        split_with_sizes squeeze stack swapaxes t tensor_split tile transpose unbind unflatten unfold unsqueeze view view_as vsplit
-        vstack nn.functional.pixel_shuffle nn.functional.pixel_unshuffle nn.functional.channel_shuffle""",
-    "index": """__getitem__ argwhere gather index_add index_copy index_fill index_put index_select isin masked_fill masked_scatter
-        masked_select nn.functional.embedding nn.functional.embedding_bag nn.functional.one_hot nonzero put scatter scatter_add
-        scatter_reduce take take_along_dim select_scatter slice_scatter diagonal_scatter""",
-    "matmul": """__rmatmul__ addbmm addmm addmv addr baddbmm bmm cdist cross dot einsum inner kron linalg.cross linalg.multi_dot
-        linalg.vecdot linalg.diagonal linalg.matrix_power matmul mm mv nn.functional.bilinear nn.functional.linear outer tensordot
-        vdot nn.functional.pdist cov corrcoef""",
+        nn.functional.hardswish nn.functional.hardtanh nn.functional.leaky_relu nn.functional.logsigmoid
+        nn.functional.mish nn.functional.prelu nn.functional.relu nn.functional.relu6 nn.functional.selu
+        nn.functional.silu nn.functional.softplus nn.functional.softshrink nn.functional.softsign
+        nn.functional.tanhshrink nn.functional.threshold bfloat16 bool byte char double float half int long short to
+        item clone""",
+    "reduce": """all amax amin aminmax any argmax argmin argsort bincount count_nonzero cummax cummin cumprod cumsum
+        diff dist histc kthvalue logcumsumexp logsumexp max.reduction_no_dim max.reduction_with_dim mean median
+        min.reduction_no_dim min.reduction_with_dim mode nanmean nanmedian nanquantile nansum norm prod quantile
+        searchsorted bucketize sort std std.unbiased std_mean sum topk trace unique unique_consecutive var
+        var.unbiased var_mean msort linalg.norm linalg.vector_norm linalg.matrix_norm trapezoid""",
+    "layout": """atleast_1d atleast_2d atleast_3d block_diag broadcast_tensors broadcast_to cat chunk column_stack
+        contiguous diag diag_embed diagflat diagonal dsplit dstack expand expand_as flatten flip fliplr flipud hsplit
+        hstack mT T meshgrid movedim narrow nn.functional.pad permute ravel repeat repeat_interleave reshape
+        reshape_as roll rot90 select split split_with_sizes squeeze stack swapaxes t tensor_split tile transpose
+        unbind unflatten unfold unsqueeze view view_as vsplit vstack nn.functional.pixel_shuffle
+        nn.functional.pixel_unshuffle nn.functional.channel_shuffle""",
+    "index": """__getitem__ argwhere gather index_add index_copy index_fill index_put index_select isin masked_fill
+        masked_scatter masked_select nn.functional.embedding nn.functional.embedding_bag nn.functional.one_hot nonzero
+        put scatter scatter_add scatter_reduce take take_along_dim select_scatter slice_scatter diagonal_scatter""",
+    "matmul": """__rmatmul__ addbmm addmm addmv addr baddbmm bmm cdist cross dot einsum inner kron linalg.cross
+        linalg.multi_dot linalg.vecdot linalg.diagonal linalg.matrix_power matmul mm mv nn.functional.bilinear
+        nn.functional.linear outer tensordot vdot nn.functional.pdist cov corrcoef""",
     "conv": """nn.functional.conv1d nn.functional.conv2d nn.functional.conv3d nn.functional.conv_transpose1d
         nn.functional.conv_transpose2d nn.functional.conv_transpose3d nn.functional.unfold""",
     "pool": """nn.functional.adaptive_avg_pool1d nn.functional.adaptive_avg_pool2d nn.functional.adaptive_avg_pool3d
         nn.functional.adaptive_max_pool1d nn.functional.adaptive_max_pool2d nn.functional.adaptive_max_pool3d
         nn.functional.avg_pool1d nn.functional.avg_pool2d nn.functional.avg_pool3d nn.functional.grid_sample
         nn.functional.interpolate nn.functional.max_pool1d nn.functional.max_pool2d nn.functional.max_pool3d
-        nn.functional.max_unpool1d nn.functional.max_unpool2d nn.functional.max_unpool3d nn.functional.upsample_bilinear
-        nn.functional.upsample_nearest""",
+        nn.functional.max_unpool1d nn.functional.max_unpool2d nn.functional.max_unpool3d
+        nn.functional.upsample_bilinear nn.functional.upsample_nearest""",
     "softmax": """log_softmax softmax nn.functional.softmin nn.functional.cross_entropy nn.functional.nll_loss
-        nn.functional.binary_cross_entropy nn.functional.binary_cross_entropy_with_logits nn.functional.cosine_embedding_loss
-        nn.functional.ctc_loss nn.functional.gaussian_nll_loss nn.functional.hinge_embedding_loss nn.functional.huber_loss
-        nn.functional.kl_div nn.functional.l1_loss nn.functional.margin_ranking_loss nn.functional.mse_loss
-        nn.functional.multi_margin_loss nn.functional.multilabel_margin_loss nn.functional.multilabel_soft_margin_loss
-        nn.functional.poisson_nll_loss nn.functional.smooth_l1_loss nn.functional.soft_margin_loss
-        nn.functional.triplet_margin_loss nn.functional.triplet_margin_with_distance_loss""",
-    "norm": """nn.functional.batch_norm nn.functional.cosine_similarity nn.functional.group_norm nn.functional.instance_norm
-        nn.functional.layer_norm nn.functional.local_response_norm nn.functional.normalize nn.functional.pairwise_distance
-        nn.functional.rms_norm nn.functional.dropout nn.functional.dropout2d nn.functional.dropout3d
-        nn.functional.alpha_dropout nn.functional.feature_alpha_dropout renorm""",
+        nn.functional.binary_cross_entropy nn.functional.binary_cross_entropy_with_logits
+        nn.functional.cosine_embedding_loss nn.functional.ctc_loss nn.functional.gaussian_nll_loss
+        nn.functional.hinge_embedding_loss nn.functional.huber_loss nn.functional.kl_div nn.functional.l1_loss
+        nn.functional.margin_ranking_loss nn.functional.mse_loss nn.functional.multi_margin_loss
+        nn.functional.multilabel_margin_loss nn.functional.multilabel_soft_margin_loss nn.functional.poisson_nll_loss
+        nn.functional.smooth_l1_loss nn.functional.soft_margin_loss nn.functional.triplet_margin_loss
+        nn.functional.triplet_margin_with_distance_loss""",
+    "norm": """nn.functional.batch_norm nn.functional.cosine_similarity nn.functional.group_norm
+        nn.functional.instance_norm nn.functional.layer_norm nn.functional.local_response_norm nn.functional.normalize
+        nn.functional.pairwise_distance nn.functional.rms_norm nn.functional.dropout nn.functional.dropout2d
+        nn.functional.dropout3d nn.functional.alpha_dropout nn.functional.feature_alpha_dropout renorm""",
     "attention": "nn.functional.scaled_dot_product_attention nn.functional.multi_head_attention_forward",
-    "layers": """nn.AdaptiveAvgPool1d nn.AdaptiveAvgPool2d nn.AdaptiveAvgPool3d nn.AdaptiveMaxPool1d nn.AdaptiveMaxPool2d
-        nn.AdaptiveMaxPool3d nn.AvgPool1d nn.AvgPool2d nn.AvgPool3d nn.BCELoss nn.BCEWithLogitsLoss nn.BatchNorm1d nn.BatchNorm2d
-        nn.BatchNorm3d nn.Bilinear nn.CELU nn.CTCLoss nn.CircularPad1d nn.CircularPad2d nn.CircularPad3d nn.ConstantPad1d
-        nn.ConstantPad2d nn.ConstantPad3d nn.Conv1d nn.Conv2d nn.Conv3d nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d
-        nn.CosineEmbeddingLoss nn.CrossEntropyLoss nn.ELU nn.Embedding nn.GELU nn.GLU nn.GRU nn.GRUCell nn.GaussianNLLLoss
-        nn.GroupNorm nn.Hardshrink nn.Hardswish nn.Hardtanh nn.HingeEmbeddingLoss nn.HuberLoss nn.InstanceNorm1d nn.InstanceNorm2d
-        nn.InstanceNorm3d nn.KLDivLoss nn.L1Loss nn.LPPool1d nn.LPPool2d nn.LPPool3d nn.LSTM nn.LSTMCell nn.LayerNorm nn.LeakyReLU
-        nn.Linear nn.LocalResponseNorm nn.LogSigmoid nn.LogSoftmax nn.MSELoss nn.MarginRankingLoss nn.MaxPool1d nn.MaxPool2d
-        nn.MaxPool3d nn.Mish nn.MultiLabelMarginLoss nn.MultiLabelSoftMarginLoss nn.MultiMarginLoss nn.MultiheadAttention nn.NLLLoss
-        nn.PReLU nn.PoissonNLLLoss nn.RMSNorm nn.RNN nn.RNNCell nn.ReLU nn.ReLU6 nn.ReflectionPad1d nn.ReflectionPad2d
-        nn.ReflectionPad3d nn.ReplicationPad1d nn.ReplicationPad2d nn.ReplicationPad3d nn.SELU nn.SiLU nn.Sigmoid nn.SmoothL1Loss
-        nn.SoftMarginLoss nn.Softmax nn.Softmax2d nn.Softmin nn.Softplus nn.Softshrink nn.Softsign nn.Tanh nn.Tanhshrink
-        nn.Threshold nn.TransformerEncoder nn.TransformerEncoderLayer nn.TransformerDecoderLayer nn.Transformer nn.ZeroPad1d
+    "layers": """nn.AdaptiveAvgPool1d nn.AdaptiveAvgPool2d nn.AdaptiveAvgPool3d nn.AdaptiveMaxPool1d
+        nn.AdaptiveMaxPool2d nn.AdaptiveMaxPool3d nn.AvgPool1d nn.AvgPool2d nn.AvgPool3d nn.BCELoss
+        nn.BCEWithLogitsLoss nn.BatchNorm1d nn.BatchNorm2d nn.BatchNorm3d nn.Bilinear nn.CELU nn.CTCLoss
+        nn.CircularPad1d nn.CircularPad2d nn.CircularPad3d nn.ConstantPad1d nn.ConstantPad2d nn.ConstantPad3d
+        nn.Conv1d nn.Conv2d nn.Conv3d nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d nn.CosineEmbeddingLoss
+        nn.CrossEntropyLoss nn.ELU nn.Embedding nn.GELU nn.GLU nn.GRU nn.GRUCell nn.GaussianNLLLoss nn.GroupNorm
+        nn.Hardshrink nn.Hardswish nn.Hardtanh nn.HingeEmbeddingLoss nn.HuberLoss nn.InstanceNorm1d nn.InstanceNorm2d
+        nn.InstanceNorm3d nn.KLDivLoss nn.L1Loss nn.LPPool1d nn.LPPool2d nn.LPPool3d nn.LSTM nn.LSTMCell nn.LayerNorm
+        nn.LeakyReLU nn.Linear nn.LocalResponseNorm nn.LogSigmoid nn.LogSoftmax nn.MSELoss nn.MarginRankingLoss
+        nn.MaxPool1d nn.MaxPool2d nn.MaxPool3d nn.Mish nn.MultiLabelMarginLoss nn.MultiLabelSoftMarginLoss
+        nn.MultiMarginLoss nn.MultiheadAttention nn.NLLLoss nn.PReLU nn.PoissonNLLLoss nn.RMSNorm nn.RNN nn.RNNCell
+        nn.ReLU nn.ReLU6 nn.ReflectionPad1d nn.ReflectionPad2d nn.ReflectionPad3d nn.ReplicationPad1d
+        nn.ReplicationPad2d nn.ReplicationPad3d nn.SELU nn.SiLU nn.Sigmoid nn.SmoothL1Loss nn.SoftMarginLoss
+        nn.Softmax nn.Softmax2d nn.Softmin nn.Softplus nn.Softshrink nn.Softsign nn.Tanh nn.Tanhshrink nn.Threshold
+        nn.TransformerEncoder nn.TransformerEncoderLayer nn.TransformerDecoderLayer nn.Transformer nn.ZeroPad1d
         nn.ZeroPad2d nn.ZeroPad3d""",
 }
 
 # Results that no other generator can repeat: structure, shape and dtype only.
 RANDOM = {
-    *["bernoulli", "empty", "empty_like", "exponential", "multinomial", "new_empty", "normal", "rand_like", "randint", "randint_like", "randn"],
+    *[
+        "bernoulli",
+        "empty",
+        "empty_like",
+        "exponential",
+        "multinomial",
+        "new_empty",
+        "normal",
+        "rand_like",
+        "randint",
+        "randint_like",
+        "randn",
+    ],
     *["randn_like", "uniform", "nn.functional.dropout", "nn.functional.dropout2d", "nn.functional.dropout3d"],
     *["nn.functional.alpha_dropout", "nn.functional.feature_alpha_dropout"],
 }
@@ -316,7 +334,7 @@ class Worker:
         if ours is None:
             result.missing.append(info.name)
             return
-        for form, (function, twin) in {"": (ours, info.op), **methods}.items():
+        for form, (function, _) in methods.items():
             if function is None:
                 result.missing.append(f"Tensor.{info.name}{'_' if form == 'in place' else ''}")
         for dtype in DTYPES:
@@ -617,8 +635,8 @@ def table(results: Sequence[Result], verbose: bool = False) -> str:
     share = 100 * passed / max(1, passed + failed)
     missing, crashed = sum(bool(r.missing) for r in results), sum(bool(r.crash) for r in results)
     lines.append(
-        f"all: {passed} of {passed + failed} samples pass ({share:.1f}%), {sum(r.good for r in results)} of {len(results)} ops "
-        f"clean, {missing} with missing forms, {crashed} crashed"
+        f"all: {passed} of {passed + failed} samples pass ({share:.1f}%), {sum(r.good for r in results)} of "
+        f"{len(results)} ops clean, {missing} with missing forms, {crashed} crashed"
     )
     return "\n".join(lines)
 

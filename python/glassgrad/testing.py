@@ -35,8 +35,8 @@ def assert_close(
 ) -> None:
     """Assert |actual - expected| <= atol + rtol |expected| elementwise; the message names the worst element.
 
-    Takes tensors, numpy arrays, numbers, and sequences and mappings of them. Tolerances default to the coarser of both dtypes:
-    float64 (1e-7, 1e-7), float32 (1.3e-6, 1e-5), float16 (1e-3, 1e-5), bfloat16 (1.6e-2, 1e-5), else exact.
+    Takes tensors, numpy arrays, numbers, and sequences and mappings of them. Tolerances default to the coarser of both
+    dtypes: float64 (1e-7, 1e-7), float32 (1.3e-6, 1e-5), float16 (1e-3, 1e-5), bfloat16 (1.6e-2, 1e-5), else exact.
 
     Raises:
         AssertionError: with the number of differing elements, the worst one and both its values.
@@ -122,8 +122,8 @@ def _compare_arrays(
     worst = np.unravel_index(int(np.argmax(np.where(wrong, np.where(np.isnan(error), np.inf, error), -1.0))), a.shape)
     at = f" at {tuple(int(i) for i in worst)}" if a.ndim else ""
     return (
-        f"{where}{int(wrong.sum())} of {a.size} elements differ; the worst{at}: {a[worst]:.9g}, expected {e[worst]:.9g} "
-        f"(error {error[worst]:.3g}, allowed {atol + rtol * abs(e[worst]):.3g})"
+        f"{where}{int(wrong.sum())} of {a.size} elements differ; the worst{at}: {a[worst]:.9g}, expected "
+        f"{e[worst]:.9g} (error {error[worst]:.3g}, allowed {atol + rtol * abs(e[worst]):.3g})"
     )
 
 

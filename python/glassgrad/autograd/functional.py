@@ -26,8 +26,8 @@ Func = Callable[..., Any]
 def vjp(func: Func, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> tuple[Any, Any]:
     """The outputs of func and the product v^T J, shaped like the inputs.
 
-    v has the outputs' shapes; it may be left out where func returns a single element. strict=True refuses outputs that do not
-    depend on the inputs, which otherwise count as zeros.
+    v has the outputs' shapes; it may be left out where func returns a single element. strict=True refuses outputs that
+    do not depend on the inputs, which otherwise count as zeros.
 
     Raises:
         RuntimeError: v is missing or has other shapes than the outputs; with strict, an independent output or input.
@@ -78,8 +78,8 @@ def jacobian(
 ) -> Any:
     """The Jacobian of func: for each output and input a tensor of shape output.shape + input.shape.
 
-    One backward pass per output element; vectorize is accepted for PyTorch's sake and changes nothing. The result is nested
-    as the outputs and inputs are: a tensor, a tuple, or a tuple of tuples (outputs outermost).
+    One backward pass per output element; vectorize is accepted for PyTorch's sake and changes nothing. The result is
+    nested as the outputs and inputs are: a tensor, a tuple, or a tuple of tuples (outputs outermost).
 
     Raises:
         ValueError: strategy is not "reverse-mode".
@@ -120,7 +120,7 @@ def hessian(
     vectorize: bool = False,
     outer_jacobian_strategy: str = "reverse-mode",
 ) -> Any:
-    """The Hessian of a func that returns one element: for inputs i and j a tensor of shape input_i.shape + input_j.shape.
+    """The Hessian of a func that returns one element: for inputs i, j a tensor of shape input_i.shape + input_j.shape.
 
     The Jacobian of the gradient, one backward pass through backward per input element.
 

@@ -2,8 +2,8 @@
 
 The Jacobian that backward gives (one backward pass per output element) is compared with
     (f(x + eps e_i) - f(x - eps e_i)) / 2 eps
-element by element. A mismatch is tried against what people get wrong: precision, a kink, the sign, a factor, a transpose, the
-sum over a broadcast axis; the first that explains the numbers is named.
+element by element. A mismatch is tried against what people get wrong: precision, a kink, the sign, a factor, a
+transpose, the sum over a broadcast axis; the first that explains the numbers is named.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def gradcheck(
 ) -> bool:
     """Check the gradients of func at inputs against central differences.
 
-    Every input that requires a gradient is checked, and every floating output: |backward - numerical| <= atol + rtol |numerical|.
+    Every input that requires a gradient is checked, through every floating output:
+        |backward - numerical| <= atol + rtol |numerical|
     Inputs should be float64: with float32 the numerical value itself has no digits left at eps = 1e-6.
 
     Args:
@@ -104,8 +105,8 @@ def gradgradcheck(
 ) -> bool:
     """Check the second derivatives of func: gradcheck of the map (inputs, grad_outputs) -> gradients of the inputs.
 
-    grad_outputs are random where none are given (with gaps between their elements if gen_non_contig_grad_outputs); the rest is
-    as for gradcheck.
+    grad_outputs are random where none are given (with gaps between their elements if gen_non_contig_grad_outputs); the
+    rest is as for gradcheck.
 
     Raises:
         GradcheckError: as gradcheck does, about the derivative of a gradient.
@@ -212,8 +213,8 @@ class _Problem:
     def wrong_shape(self, detail: str) -> GradcheckError:
         return GradcheckError(
             f"gradcheck: {self.name}: backward gives a gradient of the wrong shape: {detail}.\n"
-            "Likely fault: missing sum over a broadcast: a gradient is summed over every axis along which its input was "
-            "repeated (unbroadcast(dy, x.shape)).",
+            "Likely fault: missing sum over a broadcast: a gradient is summed over every axis along which its input "
+            "was repeated (unbroadcast(dy, x.shape)).",
             "broadcast",
         )
 
@@ -242,8 +243,8 @@ class _Problem:
             ):
                 if g is not None and g.dtype != wanted[place].dtype:
                     raise GradcheckError(
-                        f"gradcheck: {self.name}: input {place} is {wanted[place].dtype}, its gradient through output {k} "
-                        f"is {g.dtype}",
+                        f"gradcheck: {self.name}: input {place} is {wanted[place].dtype}, its gradient through "
+                        f"output {k} is {g.dtype}",
                         "dtype",
                     )
 
@@ -267,8 +268,8 @@ class _Problem:
                 worst = float(np.nanmax(np.abs(a - b), initial=0.0))
                 if worst > tolerance:
                     raise GradcheckError(
-                        f"gradcheck: {self.name}: two backward passes differ by {worst:.3g} in the gradient of input {place} "
-                        f"through output {k}; nondet_tol allows {tolerance:g}",
+                        f"gradcheck: {self.name}: two backward passes differ by {worst:.3g} in the gradient of "
+                        f"input {place} through output {k}; nondet_tol allows {tolerance:g}",
                         "nondeterministic",
                     )
 
@@ -323,7 +324,8 @@ class _Problem:
             f"input {block.input}{at} = {x.ravel()[i]:.6g}:\n"
             f"  backward            {block.analytical[i, j]:+.9g}\n"
             f"  central differences {block.numerical[i, j]:+.9g}   (eps {self.eps:g})\n"
-            f"{int(wrong.sum())} of {wrong.size} elements of this Jacobian are outside atol {self.atol:g} + rtol {self.rtol:g}.\n"
+            f"{int(wrong.sum())} of {wrong.size} elements of this Jacobian are outside "
+            f"atol {self.atol:g} + rtol {self.rtol:g}.\n"
             f"Likely fault: {advice}",
             fault,
         )
@@ -349,8 +351,8 @@ class _Problem:
             repeats = max(1.0, self.y[block.output].size / max(1, self.x[block.input].size))
             if repeats > 1 and abs(factor * repeats - 1) < 1e-3:
                 return "broadcast", (
-                    f"missing sum over a broadcast: backward is 1/{repeats:g} of the numerical value, the mean over the axes "
-                    "along which this input was repeated instead of the sum."
+                    f"missing sum over a broadcast: backward is 1/{repeats:g} of the numerical value, the mean over the "
+                    "axes along which this input was repeated instead of the sum."
                 )
             return "factor", f"factor: backward is {_fraction(factor)} times the numerical value everywhere."
         for which, candidate in self.transposes(block):
@@ -360,8 +362,8 @@ class _Problem:
         if not a[off].any():
             if self.repeated(block):
                 return "broadcast", (
-                    "missing sum over a broadcast: some output elements send nothing back, the others are right; a gradient is "
-                    "summed over every axis along which its input was repeated."
+                    "missing sum over a broadcast: some output elements send nothing back, the others are right; "
+                    "a gradient is summed over every axis along which its input was repeated."
                 )
             return "part", "a missing part: where backward disagrees it is zero, elsewhere it is right."
         rows, columns = off.any(1), off.any(0)
@@ -382,8 +384,8 @@ class _Problem:
         narrow = sorted(dtypes - {"float64"})
         if narrow:
             return "rounding", (
-                f"rounding: the inputs are {', '.join(narrow)}, in which a step of {self.eps:g} drowns in rounding error; "
-                "check in float64 (x.double()), or with eps=1e-2 and atol to match."
+                f"rounding: the inputs are {', '.join(narrow)}, in which a step of {self.eps:g} drowns in rounding "
+                "error; check in float64 (x.double()), or with eps=1e-2 and atol to match."
             )
         noise = np.finfo(np.float64).eps * max(1.0, abs(float(self.y[block.output].ravel()[j]))) / self.eps
         if noise <= self.atol + self.rtol * abs(block.numerical[i, j]):
@@ -399,7 +401,7 @@ class _Problem:
         return None
 
     def kink(self, block: _Block, i: int, j: int) -> tuple[str, str] | None:
-        """One-sided slopes that differ by the same amount at two steps: a corner; curvature would shrink with the step."""
+        """One-sided slopes that differ by the same amount at two steps: a corner; curvature would shrink."""
         jumps = []
         slopes = (0.0, 0.0)
         for eps in (self.eps, 8 * self.eps):
@@ -414,8 +416,8 @@ class _Problem:
         tolerance = 10 * (self.atol + self.rtol * abs(block.numerical[i, j]))
         if abs(small) > tolerance and abs(large - small) < 0.1 * abs(small):
             return "kink", (
-                f"kink: the slope is {slopes[0]:.6g} on the left and {slopes[1]:.6g} on the right of this element, so no number "
-                "is its derivative; check at a point away from the corner."
+                f"kink: the slope is {slopes[0]:.6g} on the left and {slopes[1]:.6g} on the right of this element, so "
+                "no number is its derivative; check at a point away from the corner."
             )
         return None
 
