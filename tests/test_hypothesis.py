@@ -1,4 +1,4 @@
-"""Random shapes, strides, dtypes and argument values at every row: a result or a documented exception with a message."""
+"""Random shapes, strides, dtypes and arguments at every row: a result, or a documented exception with a message."""
 
 from __future__ import annotations
 

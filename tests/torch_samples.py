@@ -35,7 +35,7 @@ import numpy as np
 LISTED = {
     "creation": """arange bernoulli empty empty_like eye full full_like linspace logspace multinomial new_empty
         new_full new_ones new_zeros normal ones ones_like rand_like randint randint_like randn randn_like
-        scalar_tensor tril tril_indices triu triu_indices uniform zero_ zeros zeros_like fill exponential""",
+        scalar_tensor tril tril_indices triu triu_indices uniform zeros zeros_like fill exponential""",
     "elementwise": """abs acos acosh add addcdiv addcmul angle asin asinh atan atan2 atanh bitwise_and
         bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp clamp_max clamp_min
         copysign cos cosh deg2rad digamma div eq erf erfc erfinv exp exp2 expm1 float_power floor floor_divide fmax
@@ -620,13 +620,12 @@ def table(results: Sequence[Result], verbose: bool = False) -> str:
             continue
         passed, total = sum(r.passed for r in mine), sum(r.passed + r.failed for r in mine)
         lines.append(f"{family}: {passed} of {total} samples, {sum(r.good for r in mine)} of {len(mine)} ops clean")
+        missing = dict.fromkeys(name for r in mine for name in r.missing)
+        if missing:
+            lines.append(f"  missing  {' '.join(missing)}")
         for r in mine:
-            if r.good:
-                continue
             if r.crash:
                 lines.append(f"  CRASH    {r.name}: {r.crash}")
-            if r.missing:
-                lines.append(f"  missing  {', '.join(r.missing)}")
             if r.failed:
                 lines.append(f"  {r.passed:4d}/{r.passed + r.failed:<4d}{r.name}: {r.failures[0]}")
                 if verbose:

@@ -351,8 +351,8 @@ class _Problem:
             repeats = max(1.0, self.y[block.output].size / max(1, self.x[block.input].size))
             if repeats > 1 and abs(factor * repeats - 1) < 1e-3:
                 return "broadcast", (
-                    f"missing sum over a broadcast: backward is 1/{repeats:g} of the numerical value, the mean over the "
-                    "axes along which this input was repeated instead of the sum."
+                    f"missing sum over a broadcast: backward is 1/{repeats:g} of the numerical value, the mean over "
+                    "the axes along which this input was repeated instead of the sum."
                 )
             return "factor", f"factor: backward is {_fraction(factor)} times the numerical value everywhere."
         for which, candidate in self.transposes(block):
