@@ -135,7 +135,7 @@ from glassgrad.ops.conv import (
 # random
 
 # Tensor, graph and packages
-from glassgrad import autograd, nn, ops
+from glassgrad import autograd, nn, ops, testing
 from glassgrad.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from glassgrad.config import can_cast, config, finfo, iinfo, memory_stats, result_type
 from glassgrad.printing import set_printoptions

@@ -14,7 +14,7 @@ import numpy as np
 
 from glassgrad import _core as core
 from glassgrad import ops, printing
-from glassgrad.autograd.in_place import refresh_view
+from glassgrad.autograd.in_place import in_place, refresh_view
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

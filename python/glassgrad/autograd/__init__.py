@@ -6,19 +6,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
-from glassgrad.autograd import engine, function
+from glassgrad.autograd import engine, function, functional
 from glassgrad.autograd.function import Function
 from glassgrad.autograd.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from glassgrad.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
 __all__ = [
     "Function",
+    "GradcheckError",
     "backward",
     "enable_grad",
     "function",
+    "functional",
     "grad",
+    "gradcheck",
+    "gradgradcheck",
     "inference_mode",
     "is_grad_enabled",
     "no_grad",

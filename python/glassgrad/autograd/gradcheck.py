@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -457,6 +456,8 @@ def _factor(a: Floats, n: Floats) -> float | None:
 
 
 def _fraction(factor: float) -> str:
+    from fractions import Fraction  # slow to import, and only a failure needs it
+
     simple = Fraction(factor).limit_denominator(64)
     if simple and abs(float(simple) / factor - 1) < 1e-5:
         return str(simple)
