@@ -99,6 +99,12 @@ FAULTS = {
         (double(4, 3), double(3)),
         "missing sum over a broadcast",
     ),
+    "transposed shape": (
+        "transpose",
+        planted(lambda x, w: x @ w, lambda dy, x, w: (dy @ w.T, dy.T @ x)),
+        (double(4, 3), double(3, 2)),
+        "axes of the gradient are in another order",
+    ),
     "zero": ("zero", planted(square, lambda dy, x: dy * 0), (double(2, 3),), "no gradient"),
     "kink": (
         "kink",

@@ -8,6 +8,7 @@ transpose, the sum over a broadcast axis; the first that explains the numbers is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -197,24 +198,30 @@ class _Problem:
             return [np.zeros(x.shape) for x in self.x]
         try:
             found = gg.autograd.grad([y], wanted, [_tensor(dy, y.dtype)], allow_unused=True)
-        except (RuntimeError, ValueError) as error:
-            if "shape" in str(error) or "size" in str(error):
-                raise self.wrong_shape(str(error)) from error
-            raise
-        gradients = []
-        for place, (x, g) in enumerate(zip(self.x, found, strict=True)):
-            g = np.zeros(x.shape) if g is None else _numpy(g)
-            if g.shape != x.shape:
-                raise self.wrong_shape(f"input {place} {x.shape} gets a gradient of shape {g.shape}")
-            gradients.append(g)
-        return gradients
+        except gg.ShapeError as error:
+            shapes = [tuple(map(int, re.findall(r"\d+", s))) for s in re.findall(r"\(([\d, ]*)\)", str(error))]
+            if not str(error).startswith("backward: a gradient of shape") or len(shapes) != 2:
+                raise  # the rule itself failed, not what came out of it
+            raise self.wrong_shape(*shapes) from error
+        return [np.zeros(x.shape) if g is None else _numpy(g) for x, g in zip(self.x, found, strict=True)]
 
-    def wrong_shape(self, detail: str) -> GradcheckError:
+    def wrong_shape(self, got: tuple[int, ...], wanted: tuple[int, ...]) -> GradcheckError:
+        if len(got) >= len(wanted) and all(w in (1, g) for g, w in zip(got[::-1], wanted[::-1], strict=False)):
+            fault, advice = (
+                "broadcast",
+                (
+                    "missing sum over a broadcast: a gradient is summed over every axis along which its input was repeated "
+                    "(unbroadcast(dy, x.shape))."
+                ),
+            )
+        elif sorted(got) == sorted(wanted):
+            fault, advice = "transpose", "transpose: the axes of the gradient are in another order than the input's."
+        else:
+            fault, advice = "shape", "shape: the rule was derived for other axes; write down the shape of every factor."
         return GradcheckError(
-            f"gradcheck: {self.name}: backward gives a gradient of the wrong shape: {detail}.\n"
-            "Likely fault: missing sum over a broadcast: a gradient is summed over every axis along which its input "
-            "was repeated (unbroadcast(dy, x.shape)).",
-            "broadcast",
+            f"gradcheck: {self.name}: backward gives an input of shape {wanted} a gradient of shape {got}.\n"
+            f"Likely fault: {advice}",
+            fault,
         )
 
     def difference(self, place: int, element: int, eps: float) -> list[Floats]:
