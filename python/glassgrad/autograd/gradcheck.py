@@ -207,12 +207,10 @@ class _Problem:
 
     def wrong_shape(self, got: tuple[int, ...], wanted: tuple[int, ...]) -> GradcheckError:
         if len(got) >= len(wanted) and all(w in (1, g) for g, w in zip(got[::-1], wanted[::-1], strict=False)):
-            fault, advice = (
-                "broadcast",
-                (
-                    "missing sum over a broadcast: a gradient is summed over every axis along which its input was repeated "
-                    "(unbroadcast(dy, x.shape))."
-                ),
+            fault = "broadcast"
+            advice = (
+                "missing sum over a broadcast: a gradient is summed over every axis along which its input was "
+                "repeated (unbroadcast(dy, x.shape))."
             )
         elif sorted(got) == sorted(wanted):
             fault, advice = "transpose", "transpose: the axes of the gradient are in another order than the input's."
