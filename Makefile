@@ -1,18 +1,64 @@
-# make demo: everything from a fresh clone to a trained network.  make test: every check.  make dev: a quick in-place build.
+# make demo      from a fresh clone to a trained network          make test   every check
+# make dev       a quick in-place build for this machine          make sanitize   the op table under sanitizers
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-EXTRAS := test
-ifdef WITH_TORCH
-EXTRAS := test,torch
-endif
+TORCH := torch==2.13.0
+JOBS ?= $(shell nproc)
 
-.PHONY: demo test dev lint sanitize bench clean
+# One wheel build for all: kept in build/, so that a second run compiles only what changed.
+INSTALL := $(PY) -m pip install --quiet --no-build-isolation
 
-demo: $(VENV)/demo
+.PHONY: demo test lint dev sanitize format clean
+
+demo: $(VENV)/tools
+	$(INSTALL) ".[examples]"
+	$(if $(WITH_TORCH),$(PY) -m pip install --quiet "$(TORCH)")
 	$(PY) -m glassgrad demo $(ARGS)
 
+test: $(VENV)/tools
+	$(INSTALL) ".[test]"
+	$(if $(WITH_TORCH),$(PY) -m pip install --quiet "$(TORCH)" expecttest)
+	@$(PY) -c "import torch" 2>/dev/null && echo "PyTorch is here: tests compare with it" \
+	  || echo "PyTorch is not installed: tests that compare with it are skipped (make test WITH_TORCH=1 installs it)"
+	$(MAKE) lint
+	$(PY) -m pytest -n $(JOBS) --dist worksteal
+
+lint:
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	git ls-files '*.h' '*.cpp' '*.cu' | xargs $(VENV)/bin/clang-format --dry-run --Werror
+
+format:
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	git ls-files '*.h' '*.cpp' '*.cu' | xargs $(VENV)/bin/clang-format -i
+
+$(VENV)/tools: pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet "scikit-build-core>=0.10" "pybind11>=2.12" "cmake>=3.26" ninja
+	touch $@
+
+# The module lands beside the Python files: use it with PYTHONPATH=python.
+DEV := cmake -S . -G Ninja -DGLASSGRAD_NATIVE=ON -DPython_EXECUTABLE=$$(command -v $(PYTHON)) \
+  -Dpybind11_DIR=$$($(PYTHON) -m pybind11 --cmakedir)
+
 dev:
-	cmake -S . -B build/dev -G Ninja -DGLASSGRAD_NATIVE=ON -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/python/glassgrad \
-	  -DPython_EXECUTABLE=$(PYTHON) -Dpybind11_DIR=$$($(PYTHON) -m pybind11 --cmakedir) > build/dev.log || (cat build/dev.log; false)
-	ninja -C build/dev -j2 --quiet
+	$(DEV) -B build/dev -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/python/glassgrad > /dev/null
+	cmake --build build/dev -j $(JOBS)
+
+sanitize: $(VENV)/tools
+	$(INSTALL) ".[test]"
+	mkdir -p build/sanitize/python && cp -r python/glassgrad build/sanitize/python/
+	$(VENV)/bin/cmake -S . -G Ninja -B build/sanitize -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -DGLASSGRAD_NATIVE=ON \
+	  -DGLASSGRAD_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(PY) -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir) \
+	  -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/build/sanitize/python/glassgrad > /dev/null
+	$(VENV)/bin/cmake --build build/sanitize -j $(JOBS)
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  PYTHONPATH=build/sanitize/python $(PY) -m pytest -p no:cacheprovider -q tests/test_op_table.py
+
+clean:
+	rm -rf build $(VENV)
