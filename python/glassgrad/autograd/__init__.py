@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 from glassgrad.autograd import engine, function, functional
+from glassgrad.autograd.checkpoint import checkpoint, checkpoint_sequential
 from glassgrad.autograd.function import Function
 from glassgrad.autograd.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from glassgrad.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
@@ -18,6 +19,8 @@ __all__ = [
     "Function",
     "GradcheckError",
     "backward",
+    "checkpoint",
+    "checkpoint_sequential",
     "enable_grad",
     "function",
     "functional",

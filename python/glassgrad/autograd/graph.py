@@ -99,6 +99,9 @@ class Op:
                 f"{self.name}: backward ran through this part of the graph before, and what it had saved is freed; "
                 "pass retain_graph=True to the first backward"
             )
+        if type(saved) is not tuple:  # checkpointed: computed again now
+            saved.restore()
+            saved = self._saved
         if not self.edges or not saved:
             return saved
         for t, version in zip(saved, self._versions):

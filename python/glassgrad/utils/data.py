@@ -1,0 +1,3 @@
+"""The same as `glassgrad.data`."""
+
+from glassgrad.data import *  # noqa: F403
