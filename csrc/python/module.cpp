@@ -22,6 +22,7 @@ void bind_reduce(pybind11::module_& m);
 void bind_layout(pybind11::module_& m);
 void bind_creation(pybind11::module_& m);
 void bind_index(pybind11::module_& m);
+void bind_sort(pybind11::module_& m);
 void bind_matmul(pybind11::module_& m);
 void bind_conv(pybind11::module_& m);
 void bind_pool(pybind11::module_& m);
@@ -107,6 +108,7 @@ PYBIND11_MODULE(_core, m) {
   bind_layout(m);
   bind_creation(m);
   bind_index(m);
+  bind_sort(m);
   bind_matmul(m);
   bind_conv(m);
   bind_pool(m);

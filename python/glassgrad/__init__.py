@@ -117,6 +117,49 @@ from glassgrad.ops.layout import (
 )
 
 # index, sort and embedding
+from glassgrad.ops.index import (
+    argwhere,
+    diagonal_scatter,
+    gather,
+    index_add,
+    index_copy,
+    index_fill,
+    index_put,
+    index_reduce,
+    index_select,
+    masked_fill,
+    masked_scatter,
+    masked_select,
+    nonzero,
+    put,
+    scatter,
+    scatter_add,
+    scatter_reduce,
+    select_scatter,
+    slice_scatter,
+    take,
+    take_along_dim,
+)
+from glassgrad.ops.sort import (
+    argsort,
+    bincount,
+    bucketize,
+    histc,
+    histogram,
+    isin,
+    kthvalue,
+    median,
+    mode,
+    msort,
+    nanmedian,
+    nanquantile,
+    quantile,
+    searchsorted,
+    sort,
+    topk,
+    unique,
+    unique_consecutive,
+)
 
 # matmul and attention
 

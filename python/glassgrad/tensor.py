@@ -383,6 +383,56 @@ class Tensor(core.TensorBase):
 
     # index, sort and embedding
 
+    __getitem__ = ops.index.getitem
+    __setitem__ = ops.index.setitem
+    gather = ops.index.gather
+    scatter = ops.index.scatter
+    scatter_add = ops.index.scatter_add
+    scatter_reduce = ops.index.scatter_reduce
+    index_select = ops.index.index_select
+    index_add = ops.index.index_add
+    index_copy = ops.index.index_copy
+    index_fill = ops.index.index_fill
+    index_reduce = ops.index.index_reduce
+    index_put = ops.index.index_put
+    masked_fill = ops.index.masked_fill
+    masked_select = ops.index.masked_select
+    masked_scatter = ops.index.masked_scatter
+    take = ops.index.take
+    take_along_dim = ops.index.take_along_dim
+    put = ops.index.put
+    nonzero = ops.index.nonzero
+    argwhere = ops.index.argwhere
+    select_scatter = ops.index.select_scatter
+    slice_scatter = ops.index.slice_scatter
+    diagonal_scatter = ops.index.diagonal_scatter
+    masked_fill_ = ops.index.masked_fill_
+    scatter_ = in_place(ops.index.scatter)
+    scatter_add_ = in_place(ops.index.scatter_add)
+    scatter_reduce_ = in_place(ops.index.scatter_reduce)
+    index_add_ = in_place(ops.index.index_add)
+    index_copy_ = in_place(ops.index.index_copy)
+    index_fill_ = in_place(ops.index.index_fill)
+    index_reduce_ = in_place(ops.index.index_reduce)
+    index_put_ = in_place(ops.index.index_put)
+    masked_scatter_ = in_place(ops.index.masked_scatter)
+    put_ = in_place(ops.index.put)
+    sort = ops.sort.sort
+    argsort = ops.sort.argsort
+    msort = ops.sort.msort
+    topk = ops.sort.topk
+    kthvalue = ops.sort.kthvalue
+    mode = ops.sort.mode
+    median = ops.sort.median
+    nanmedian = ops.sort.nanmedian
+    quantile = ops.sort.quantile
+    nanquantile = ops.sort.nanquantile
+    unique = ops.sort.unique
+    unique_consecutive = ops.sort.unique_consecutive
+    bincount = ops.sort.bincount
+    histc = ops.sort.histc
+    histogram = ops.sort.histogram
+
     # matmul and attention
 
     # softmax, norm and loss

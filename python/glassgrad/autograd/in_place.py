@@ -56,7 +56,7 @@ def check_in_place(name: str, x: Tensor) -> None:
                 f"{name}: {what} Variable that requires grad ({tuple(root.shape)} {root.dtype}) is being used in an in-place "
                 "operation; do it under gg.no_grad(), or use the form without the trailing underscore"
             )
-    if 0 in x.stride() and any(s == 0 and n > 1 for s, n in zip(x.stride(), x.shape)):
+    if 0 in x.stride() and x.numel() and any(s == 0 and n > 1 for s, n in zip(x.stride(), x.shape)):
         raise RuntimeError(
             f"{name}: several elements of this expanded tensor {tuple(x.shape)} share a memory location; clone() it first"
         )

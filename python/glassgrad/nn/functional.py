@@ -4,6 +4,8 @@
 
 # layout
 # index and embedding
+from glassgrad.ops.embedding import embedding, embedding_bag
+from glassgrad.ops.index import one_hot
 # matmul and attention
 # conv, pool and resample
 from glassgrad.ops.layout import pad as pad

@@ -1,0 +1,341 @@
+// CPU kernels of index.h. Reads are cut by rows. Writes are cut so that one item belongs to one piece: by outer rows, by runs
+// known to be disjoint, by columns of long rows, else by blocks of destinations (cpu/destinations.h).
+#include <string.h>
+
+#include "core/dispatch.h"
+#include "core/parallel.h"
+#include "cpu/destinations.h"
+#include "cpu/vec.h"
+#include "ops/index/index.h"
+
+namespace gg::GG_ISA {
+namespace {
+
+constexpr int64_t kGrain = 1 << 13;  // items a piece moves: random access costs 2 to 5 ns each
+
+int64_t grain_for(int64_t work_per_row) { return work_per_row >= kGrain ? 1 : kGrain / (work_per_row > 0 ? work_per_row : 1); }
+
+// The least position that any piece reports.
+struct FirstBad {
+  int64_t at = INT64_MAX;
+  void report(int64_t j) {
+    int64_t now = __atomic_load_n(&at, __ATOMIC_RELAXED);
+    while (j < now && !__atomic_compare_exchange_n(&at, &now, j, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+  }
+  int64_t result() const { return at == INT64_MAX ? -1 : at; }
+};
+
+int64_t index_offsets(int count, const int64_t* const* index, const int64_t* size, const int64_t* stride, bool wrap,
+                      int64_t n, int64_t* offsets) {
+  FirstBad bad;
+  parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
+    for (int k = 0; k < count; ++k) {
+      const int64_t* from = index[k];
+      const int64_t extent = size[k], step = stride[k], lift = wrap ? extent : 0;
+      bool ok = true;
+      for (int64_t j = begin; j < end; ++j) {
+        int64_t i = from[j];
+        i += i < 0 ? lift : 0;
+        ok &= uint64_t(i) < uint64_t(extent);
+        offsets[j] = (k ? offsets[j] : 0) + i * step;
+      }
+      if (ok) continue;
+      for (int64_t j = begin; j < end; ++j)
+        if (from[j] < -lift || from[j] >= extent) {
+          bad.report(k * n + j);
+          break;
+        }
+    }
+  });
+  return bad.result();
+}
+
+// Calls visit(e, offset) for each element e of the index in [begin, end); false at an index out of bounds.
+template <class Visit>
+inline bool walk_axis(const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride, int dim, int64_t size,
+                      int64_t begin, int64_t end, FirstBad* bad, const Visit& visit) {
+  const int last = ndim - 1;
+  const int64_t row = shape[last], step = dim == last ? 0 : stride[last], pick = stride[dim];
+  int64_t coordinate[kMaxDims], base = 0, left = begin;
+  for (int d = last; d >= 0; --d) {
+    coordinate[d] = left % shape[d];
+    left /= shape[d];
+    if (d != dim && d != last) base += coordinate[d] * stride[d];
+  }
+  for (int64_t e = begin; e < end;) {
+    const int64_t first = coordinate[last], stop = row - first < end - e ? row : first + end - e;
+    bool ok = true;
+    for (int64_t i = first; i < stop; ++i) ok &= uint64_t(index[e + i - first]) < uint64_t(size);
+    if (!ok) {
+      for (int64_t i = first; i < stop; ++i)
+        if (uint64_t(index[e + i - first]) >= uint64_t(size)) {
+          bad->report(e + i - first);
+          return false;
+        }
+    }
+    for (int64_t i = first; i < stop; ++i, ++e) visit(e, base + i * step + index[e] * pick);
+    coordinate[last] = 0;
+    for (int d = last - 1; d >= 0; --d) {
+      if (d != dim) base += stride[d];
+      if (++coordinate[d] < shape[d]) break;
+      if (d != dim) base -= shape[d] * stride[d];
+      coordinate[d] = 0;
+    }
+  }
+  return true;
+}
+
+int64_t axis_offsets(const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride, int dim, int64_t size,
+                     int64_t* offsets) {
+  int64_t n = 1;
+  for (int d = 0; d < ndim; ++d) n *= shape[d];
+  FirstBad bad;
+  parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
+    walk_axis(index, ndim, shape, stride, dim, size, begin, end, &bad, [&](int64_t e, int64_t at) { offsets[e] = at; });
+  });
+  return bad.result();
+}
+
+int64_t axis_read(int item_size, const void* x, const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride,
+                  int dim, int64_t size, void* y) {
+  int64_t n = 1;
+  for (int d = 0; d < ndim; ++d) n *= shape[d];
+  FirstBad bad;
+  dispatch_size(item_size, [&]<class U>() {
+    const U* from = static_cast<const U*>(x);
+    U* to = static_cast<U*>(y);
+    parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
+      walk_axis(index, ndim, shape, stride, dim, size, begin, end, &bad, [&](int64_t e, int64_t at) { to[e] = from[at]; });
+    });
+  });
+  return bad.result();
+}
+
+template <class U> inline void copy_row(U* to, const U* from, int64_t n, int64_t stride) {
+  if (stride == 1) {
+    memcpy(to, from, size_t(n) * sizeof(U));
+  } else {
+    for (int64_t i = 0; i < n; ++i) to[i] = from[i * stride];
+  }
+}
+
+template <class U> void read_rows(const U* x, U* y, const Places& p) {
+  parallel_for(p.outer * p.n, grain_for(p.inner), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end;) {
+      const int64_t o = row / p.n, first = row - o * p.n;
+      const int64_t stop = p.n - first < end - row ? p.n : first + end - row;
+      const U* from = x + o * p.outer_stride;
+      U* to = y + row * p.inner;
+      if (p.inner == 1) {
+        for (int64_t j = first; j < stop; ++j) *to++ = from[p.offsets[j]];
+      } else {
+        for (int64_t j = first; j < stop; ++j, to += p.inner) copy_row(to, from + p.offsets[j], p.inner, p.inner_stride);
+      }
+      row += stop - first;
+    }
+  });
+}
+
+void index_read(int item_size, const void* x, void* y, const Places& p) {
+  dispatch_size(item_size, [&]<class U>() { read_rows(static_cast<const U*>(x), static_cast<U*>(y), p); });
+}
+
+// visit(o, j, i_begin, i_end) for every element, so that all visits to one item come from one piece, in the order of j.
+template <class Visit> void visit_places(const Places& p, const Visit& visit) {
+  const int64_t columns = 256;
+  if (p.outer * p.n * p.inner <= kGrain) {
+    for (int64_t o = 0; o < p.outer; ++o)
+      for (int64_t j = 0; j < p.n; ++j) visit(o, j, 0, p.inner);
+  } else if (p.outer >= 16) {
+    parallel_for(p.outer, grain_for(p.n * p.inner), [&](int64_t begin, int64_t end) {
+      for (int64_t o = begin; o < end; ++o)
+        for (int64_t j = 0; j < p.n; ++j) visit(o, j, 0, p.inner);
+    });
+  } else if (p.runs >= 16) {
+    const int64_t run = p.n / p.runs;
+    parallel_for(p.runs, grain_for(run * p.inner), [&](int64_t begin, int64_t end) {
+      for (int64_t o = 0; o < p.outer; ++o)
+        for (int64_t j = begin * run; j < end * run; ++j) visit(o, j, 0, p.inner);
+    });
+  } else if (p.inner >= 16 * columns) {
+    parallel_for(p.inner, columns * grain_for(columns * p.n), [&](int64_t begin, int64_t end) {
+      for (int64_t o = 0; o < p.outer; ++o)
+        for (int64_t j = 0; j < p.n; ++j) visit(o, j, begin, end);
+    });
+  } else {
+    Destinations destinations(p.offsets, p.n, p.extent);
+    parallel_for(destinations.blocks(), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t o = 0; o < p.outer; ++o)
+        for (int64_t b = begin; b < end; ++b)
+          for (const int64_t* j = destinations.begin(int(b)); j != destinations.end(int(b)); ++j) visit(o, *j, 0, p.inner);
+    });
+  }
+}
+
+template <class T, class F> void fold_places(T* x, const T* v, bool v_is_scalar, const Places& p, const F& fold) {
+  visit_places(p, [&](int64_t o, int64_t j, int64_t begin, int64_t end) {
+    T* to = x + o * p.outer_stride + p.offsets[j];
+    if (v_is_scalar) {
+      for (int64_t i = begin; i < end; ++i) fold(to + i * p.inner_stride, v);
+      return;
+    }
+    const T* from = v + (o * p.n + j) * p.inner;
+    if (p.inner_stride == 1) {
+      for (int64_t i = begin; i < end; ++i) fold(to + i, from + i);
+    } else {
+      for (int64_t i = begin; i < end; ++i) fold(to + i * p.inner_stride, from + i);
+    }
+  });
+}
+
+// NaN wins, as in every maximum and minimum of the framework.
+template <class C> inline C nan_max(C a, C b) { return a > b || a != a ? a : b; }
+template <class C> inline C nan_min(C a, C b) { return a < b || a != a ? a : b; }
+
+void index_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar, const Places& p) {
+  if (fold == Fold::Write) {
+    dispatch_size(item_size(dtype), [&]<class U>() {
+      fold_places(static_cast<U*>(x), static_cast<const U*>(v), v_is_scalar, p, [](U* to, const U* from) { *to = *from; });
+    });
+    return;
+  }
+  dispatch_all(dtype, [&]<class T>() {
+    using C = compute_t<T>;
+    auto run = [&](const auto& combine) {
+      fold_places(static_cast<T*>(x), static_cast<const T*>(v), v_is_scalar, p,
+                  [&](T* to, const T* from) { store1(to, C(combine(load1(to), load1(from)))); });
+    };
+    if (fold == Fold::Add) run([](C a, C b) { return C(a + b); });
+    if (fold == Fold::Multiply) run([](C a, C b) { return C(a * b); });
+    if (fold == Fold::Max) run([](C a, C b) { return nan_max(a, b); });
+    if (fold == Fold::Min) run([](C a, C b) { return nan_min(a, b); });
+  });
+}
+
+void divide_sums(DType dtype, void* y, const int64_t* counts, int64_t n) {
+  dispatch_all(dtype, [&]<class T>() {
+    using C = compute_t<T>;
+    T* to = static_cast<T*>(y);
+    parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        if (counts[i] <= 1) continue;
+        const C sum = load1(to + i);
+        if constexpr (is_floating(dtype_of<T>::value)) {
+          store1(to + i, C(sum / C(counts[i])));
+        } else {
+          const int64_t quotient = int64_t(sum) / counts[i];
+          to[i] = T(quotient - (int64_t(sum) % counts[i] < 0));
+        }
+      }
+    });
+  });
+}
+
+template <class U> void masked_fill_rows(const Loop<3>& loop, U value) {
+  const int last = loop.ndim - 1;
+  const int64_t row = loop.shape[last];
+  const int64_t* step[3] = {loop.stride[0], loop.stride[1], loop.stride[2]};
+  parallel_for(loop.numel, 4 * kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t e = begin; e < end;) {
+      int64_t at[3] = {0, 0, 0}, left = e;
+      for (int d = last; d >= 0; --d) {
+        for (int k = 0; k < 3; ++k) at[k] += left % loop.shape[d] * step[k][d];
+        left /= loop.shape[d];
+      }
+      const int64_t first = e % row, n = row - first < end - e ? row - first : end - e;
+      char* y = loop.data[0] + at[0];
+      const char* x = loop.data[1] + at[1];
+      const char* mask = loop.data[2] + at[2];
+      if (step[0][last] == sizeof(U) && step[1][last] == sizeof(U) && step[2][last] == 1) {
+        for (int64_t i = 0; i < n; ++i)
+          reinterpret_cast<U*>(y)[i] = mask[i] ? value : reinterpret_cast<const U*>(x)[i];
+      } else {
+        for (int64_t i = 0; i < n; ++i) {
+          U item = *reinterpret_cast<const U*>(x + i * step[1][last]);
+          *reinterpret_cast<U*>(y + i * step[0][last]) = mask[i * step[2][last]] ? value : item;
+        }
+      }
+      e += n;
+    }
+  });
+}
+
+void masked_fill(int item_size, const Loop<3>& loop, const void* value) {
+  dispatch_size(item_size, [&]<class U>() { masked_fill_rows<U>(loop, *static_cast<const U*>(value)); });
+}
+
+template <class T> inline bool is_nonzero(const T* x) {
+  if constexpr (sizeof(compute_t<T>) == sizeof(T)) {
+    return *x != T(0);
+  } else {
+    return (x->bits & 0x7fff) != 0;
+  }
+}
+
+void nonzero_count(DType dtype, const void* x, int64_t n, int64_t* counts) {
+  dispatch_all(dtype, [&]<class T>() {
+    const T* from = static_cast<const T*>(x);
+    parallel_for(n, kNonzeroBlock, [&](int64_t begin, int64_t end) {
+      int32_t count = 0;
+      for (int64_t i = begin; i < end; ++i) count += is_nonzero(from + i);
+      counts[begin / kNonzeroBlock] = count;
+    });
+  });
+}
+
+void nonzero_write(DType dtype, const void* x, int64_t n, const int64_t* starts, int ndim, const int64_t* shape, int64_t* out,
+                   int64_t row_stride, int64_t axis_stride) {
+  dispatch_all(dtype, [&]<class T>() {
+    const T* from = static_cast<const T*>(x);
+    parallel_for(n, kNonzeroBlock, [&](int64_t begin, int64_t end) {
+      int64_t* to = out + starts[begin / kNonzeroBlock] * row_stride;
+      for (int64_t i = begin; i < end; ++i) {
+        if (!is_nonzero(from + i)) continue;
+        int64_t left = i;
+        for (int d = ndim - 1; d > 0; --d) {
+          int64_t quotient = left / shape[d];
+          to[d * axis_stride] = left - quotient * shape[d];
+          left = quotient;
+        }
+        to[0] = left;
+        to += row_stride;
+      }
+    });
+  });
+}
+
+void histogram(DType dtype, const void* x, int64_t n, double low, double high, int64_t bins, int64_t* counts) {
+  memset(counts, 0, size_t(bins) * sizeof(int64_t));
+  const int64_t piece = 1 << 16, pieces = (n + piece - 1) / piece;
+  // Each piece counts for itself where that costs less than the counting; whole numbers add up alike in any order.
+  const bool alone = pieces <= 1 || bins > piece;
+  Scratch<int64_t> local(alone ? 1 : pieces * bins);
+  if (!alone) memset(local.data(), 0, size_t(pieces * bins) * sizeof(int64_t));
+  dispatch_all(dtype, [&]<class T>() {
+    const T* from = static_cast<const T*>(x);
+    auto count = [&](int64_t begin, int64_t end, int64_t* to) {
+      for (int64_t i = begin; i < end; ++i) {
+        compute_t<T> value = load1(from + i);
+        double v = double(value);
+        if (!(v >= low && v <= high)) continue;
+        int64_t bin = int64_t((v - low) / (high - low) * double(bins));
+        ++to[bin < bins ? bin : bins - 1];
+      }
+    };
+    if (alone) return count(0, n, counts);
+    parallel_for(n, piece, [&](int64_t begin, int64_t end) {
+      count(begin, end, local.data() + begin / piece * bins);
+    });
+  });
+  if (!alone)
+    for (int64_t k = 0; k < pieces; ++k)
+      for (int64_t b = 0; b < bins; ++b) counts[b] += local[k * bins + b];
+}
+
+}  // namespace
+
+const IndexKernels index_kernels = {index_offsets, axis_offsets, axis_read,     index_read, index_fold,
+                                    divide_sums, masked_fill,   nonzero_count, nonzero_write, histogram};
+
+}  // namespace gg::GG_ISA
