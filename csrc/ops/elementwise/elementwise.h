@@ -138,6 +138,7 @@ enum class Kind : uint8_t {
   X(Addcmul, "addcmul", Number, "value")   \
   X(Addcdiv, "addcdiv", Floating, "value") \
   X(Lerp, "lerp", Floating)                \
+  X(DivBackward, "div_backward", Floating) \
   X(MaximumBackward, "maximum_backward", Floating)
 
 #define GG_ENUMERATOR(Name, ...) Name,
