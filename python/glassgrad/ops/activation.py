@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, unbroadcast
+from glassgrad.autograd.in_place import check_in_place, in_place, overwrite
 from glassgrad.ops.elementwise import OfInput, OfOutput, erf, exp, tanh, where
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + e^-input).
 
     >>> gg.sigmoid(gg.tensor([0.0, 1.0]))
+    tensor([0.5000, 0.7311])
     """
     return Sigmoid.apply(input)
 
@@ -203,6 +205,7 @@ def logsigmoid(input: Tensor) -> Tensor:
     """ln(sigmoid(input)) = -ln(1 + e^-input).
 
     >>> gg.nn.functional.logsigmoid(gg.tensor([0.0, 1.0]))
+    tensor([-0.6931, -0.3133])
     """
     return LogSigmoid.apply(input)
 
@@ -211,6 +214,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """ln(input / (1 - input)), NaN outside [0, 1]; with eps, input is first brought into [eps, 1 - eps].
 
     >>> gg.logit(gg.tensor([0.5, 0.9]))
+    tensor([0.0000, 2.1972])
     """
     return Logit.apply(input, -1.0 if eps is None else eps)
 
@@ -219,8 +223,6 @@ def change(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
     """The output, written over the input if that was asked for."""
     if not inplace:
         return output
-    from glassgrad.autograd.in_place import check_in_place, overwrite
-
     check_in_place("inplace", input)
     return overwrite("inplace", input, output)
 
@@ -229,6 +231,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(input, 0); the derivative at zero is zero.
 
     >>> gg.relu(gg.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
     """
     output = Relu.apply(input)
     return change(input, output, True) if inplace else output
@@ -238,6 +241,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(input, 0), 6).
 
     >>> gg.nn.functional.relu6(gg.tensor([-1.0, 2.0, 7.0]))
+    tensor([0., 2., 6.])
     """
     return change(input, Hardtanh.apply(input, 0.0, 6.0), inplace)
 
@@ -246,6 +250,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     """input above zero, negative_slope * input below.
 
     >>> gg.nn.functional.leaky_relu(gg.tensor([-1.0, 2.0]))
+    tensor([-0.0100,  2.0000])
     """
     return change(input, LeakyRelu.apply(input, negative_slope), inplace)
 
@@ -254,6 +259,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """input above zero, weight * input below; weight has one element, or one for each channel (axis 1) of input.
 
     >>> gg.prelu(gg.tensor([-1.0, 2.0]), gg.tensor([0.25]))
+    tensor([-0.2500,  2.0000])
     """
     if weight.numel() != 1:
         channels = input.shape[1] if input.ndim > 1 else 1
@@ -291,6 +297,7 @@ def rrelu(
     """leaky_relu with a slope drawn from U(lower, upper) for each element in training, and with their mean otherwise.
 
     >>> gg.nn.functional.rrelu(gg.tensor([-4.8, 2.0]))
+    tensor([-1.1000,  2.0000])
     """
     if not training:
         return change(input, LeakyRelu.apply(input, (lower + upper) / 2), inplace)
@@ -304,6 +311,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input above zero, alpha (e^input - 1) below.
 
     >>> gg.nn.functional.elu(gg.tensor([-1.0, 2.0]))
+    tensor([-0.6321,  2.0000])
     """
     return change(input, Elu.apply(input, alpha, 1.0, 1.0), inplace)
 
@@ -312,14 +320,18 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """1.0507 input above zero, 1.0507 * 1.6733 (e^input - 1) below (Klambauer et al., 2017).
 
     >>> gg.selu(gg.tensor([-1.0, 2.0]))
+    tensor([-1.1113,  2.1014])
     """
-    return change(input, Elu.apply(input, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0), inplace)
+    return change(
+        input, Elu.apply(input, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0), inplace
+    )
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input above zero, alpha (e^(input / alpha) - 1) below.
 
     >>> gg.celu(gg.tensor([-1.0, 2.0]), alpha=2.0)
+    tensor([-0.7869,  2.0000])
     """
     if alpha == 0:
         raise RuntimeError("celu: alpha must not be 0")
@@ -331,6 +343,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     input (1 + tanh(sqrt(2/pi) (input + 0.044715 input^3))) / 2 (Hendrycks and Gimpel, 2016).
 
     >>> gg.nn.functional.gelu(gg.tensor([-1.0, 2.0]))
+    tensor([-0.1587,  1.9545])
     """
     if approximate == "none":
         return Gelu.apply(input)
@@ -343,6 +356,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """input * sigmoid(input).
 
     >>> gg.nn.functional.silu(gg.tensor([-1.0, 2.0]))
+    tensor([-0.2689,  1.7616])
     """
     return change(input, Silu.apply(input), inplace)
 
@@ -351,6 +365,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """input * tanh(ln(1 + e^input)).
 
     >>> gg.nn.functional.mish(gg.tensor([-1.0, 2.0]))
+    tensor([-0.3034,  1.9440])
     """
     return change(input, Mish.apply(input), inplace)
 
@@ -359,6 +374,7 @@ def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     """ln(1 + e^(beta input)) / beta, and input itself where beta input > threshold.
 
     >>> gg.nn.functional.softplus(gg.tensor([-1.0, 2.0]))
+    tensor([0.3133, 2.1269])
     """
     return Softplus.apply(input, beta, threshold)
 
@@ -367,6 +383,7 @@ def softsign(input: Tensor) -> Tensor:
     """input / (1 + |input|).
 
     >>> gg.nn.functional.softsign(gg.tensor([-1.0, 3.0]))
+    tensor([-0.5000,  0.7500])
     """
     return Softsign.apply(input)
 
@@ -375,6 +392,7 @@ def tanhshrink(input: Tensor) -> Tensor:
     """input - tanh(input).
 
     >>> gg.nn.functional.tanhshrink(gg.tensor([-1.0, 2.0]))
+    tensor([-0.2384,  1.0360])
     """
     return input - tanh(input)
 
@@ -383,6 +401,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     """input brought into [min_val, max_val].
 
     >>> gg.nn.functional.hardtanh(gg.tensor([-3.0, 0.5]))
+    tensor([-1.0000,  0.5000])
     """
     if min_val > max_val:
         raise ValueError(f"hardtanh: min_val {min_val} is above max_val {max_val}")
@@ -393,6 +412,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """(input + 3) / 6 brought into [0, 1].
 
     >>> gg.nn.functional.hardsigmoid(gg.tensor([-4.0, 0.0]))
+    tensor([0.0000, 0.5000])
     """
     return change(input, Hardsigmoid.apply(input), inplace)
 
@@ -401,6 +421,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """input * hardsigmoid(input).
 
     >>> gg.nn.functional.hardswish(gg.tensor([-1.0, 2.0]))
+    tensor([-0.3333,  1.6667])
     """
     return change(input, Hardswish.apply(input), inplace)
 
@@ -409,6 +430,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """input moved towards zero by lambd, at most to zero.
 
     >>> gg.nn.functional.softshrink(gg.tensor([-1.0, 0.2]))
+    tensor([-0.5000,  0.0000])
     """
     if lambd < 0:
         raise RuntimeError(f"softshrink: lambd is {lambd}; it must not be negative")
@@ -419,6 +441,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """input where |input| > lambd, else 0.
 
     >>> gg.nn.functional.hardshrink(gg.tensor([-1.0, 0.2]))
+    tensor([-1.,  0.])
     """
     return Hardshrink.apply(input, lambd)
 
@@ -427,6 +450,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     """input where it is above threshold, else value.
 
     >>> gg.threshold(gg.tensor([-1.0, 2.0]), 0.1, 20.0)
+    tensor([20.,  2.])
     """
     return change(input, Threshold.apply(input, threshold, value), inplace)
 
@@ -435,13 +459,23 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a * sigmoid(b), where a and b are the halves of input along dim (Dauphin et al., 2017).
 
     >>> gg.nn.functional.glu(gg.tensor([1.0, 2.0, 0.0, 0.0]))
+    tensor([0.5000, 1.0000])
     """
     if input.ndim == 0:
         raise RuntimeError("glu: input is 0-d; it needs an axis to halve")
     if input.shape[dim] % 2:
-        raise core.ShapeError(f"glu: axis {dim} of input {tuple(input.shape)} {input.dtype} has an odd size; it must halve")
+        raise core.ShapeError(
+            f"glu: axis {dim} of input {tuple(input.shape)} {input.dtype} has an odd size; it must halve"
+        )
     a, b = input.chunk(2, dim)
     return a * sigmoid(b)
 
 
 expit = sigmoid
+celu_, elu_, relu_, selu_ = in_place(celu), in_place(elu), in_place(relu), in_place(selu)
+hardtanh_, leaky_relu_, rrelu_, threshold_ = (
+    in_place(hardtanh),
+    in_place(leaky_relu),
+    in_place(rrelu),
+    in_place(threshold),
+)

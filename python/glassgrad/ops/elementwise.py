@@ -8,6 +8,7 @@ otherwise the kernel's `grad`, the same mathematics in one pass.
 from __future__ import annotations
 
 import math
+import numbers
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from glassgrad import _core as core
@@ -64,7 +65,10 @@ class Flat(Op):
     def backward(self, dy: Tensor) -> Gradients:
         from glassgrad.ops.creation import zeros
 
-        return tuple(zeros(shape, dtype=dy.dtype, device=dy.device) for shape in self.shapes)
+        return tuple(
+            None if edge is None else zeros(shape, dtype=dy.dtype, device=dy.device)
+            for shape, edge in zip(self.shapes, self.edges)
+        )
 
 
 class OfTwo(Op):
@@ -870,6 +874,7 @@ def add(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """input + alpha * other, broadcast; for bool, "or".
 
     >>> gg.add(gg.tensor([1.0, 2.0]), 1)
+    tensor([2., 3.])
     """
     if alpha == 1:
         return Add.apply(input, other)
@@ -881,6 +886,7 @@ def sub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """input - alpha * other, broadcast; bool operands raise TypeError.
 
     >>> gg.sub(gg.tensor([1, 2]), gg.tensor([3, 3]))
+    tensor([-2, -1])
     """
     if alpha == 1:
         return Sub.apply(input, other)
@@ -892,6 +898,7 @@ def rsub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """other - alpha * input, broadcast.
 
     >>> 1 - gg.tensor([1.0, 2.0])
+    tensor([ 0., -1.])
     """
     return Sub.apply(other, input if alpha == 1 else input * alpha)
 
@@ -905,6 +912,8 @@ def mul(input: Tensor, other: Operand) -> Tensor:
     """input * other, broadcast; for bool, "and".
 
     >>> gg.tensor([1.0, 2.0]) * gg.tensor([[2.0], [3.0]])
+    tensor([[2., 4.],
+            [3., 6.]])
     """
     return Mul.apply(input, other)
 
@@ -914,7 +923,9 @@ def div(input: Tensor, other: Operand, *, rounding_mode: str | None = None) -> T
     ("floor") in the promoted dtype, where a whole number divided by zero raises RuntimeError.
 
     >>> gg.div(gg.tensor([7, -7]), 2)
+    tensor([ 3.5000, -3.5000])
     >>> gg.div(gg.tensor([7, -7]), 2, rounding_mode="floor")
+    tensor([ 3, -4])
     """
     if rounding_mode is None:
         return Div.apply(input, other)
@@ -929,6 +940,7 @@ def true_divide(input: Tensor, other: Operand) -> Tensor:
     """input / other, never rounded to whole numbers.
 
     >>> gg.true_divide(gg.tensor([1, 2]), 4)
+    tensor([0.2500, 0.5000])
     """
     return Div.apply(input, other)
 
@@ -942,6 +954,7 @@ def floor_divide(input: Tensor, other: Operand) -> Tensor:
     """floor(input / other), broadcast; whole numbers stay whole and raise RuntimeError when divided by zero.
 
     >>> gg.tensor([7.0, -7.0]) // 2
+    tensor([ 3., -4.])
     """
     return DivFloor.apply(input, other)
 
@@ -955,6 +968,7 @@ def remainder(input: Operand, other: Operand) -> Tensor:
     """input - other * floor(input / other): the remainder with the divisor's sign, as Python's %.
 
     >>> gg.remainder(gg.tensor([-3.0, 3.0]), 2)
+    tensor([1., 1.])
     """
     return Remainder.apply(input, other)
 
@@ -968,6 +982,7 @@ def fmod(input: Tensor, other: Operand) -> Tensor:
     """input - other * trunc(input / other): the remainder with the dividend's sign, as C's fmod.
 
     >>> gg.fmod(gg.tensor([-3.0, 3.0]), 2)
+    tensor([-1.,  1.])
     """
     return Fmod.apply(input, other)
 
@@ -976,6 +991,7 @@ def neg(input: Tensor) -> Tensor:
     """-input; bool raises TypeError.
 
     >>> -gg.tensor([1.0, -2.0])
+    tensor([-1.,  2.])
     """
     return Neg.apply(input)
 
@@ -984,6 +1000,7 @@ def positive(input: Tensor) -> Tensor:
     """input itself; bool raises TypeError.
 
     >>> +gg.tensor([1.0])
+    tensor([1.])
     """
     if input.dtype is core.bool:
         raise TypeError("positive: is not defined for bool")
@@ -994,6 +1011,7 @@ def square(input: Tensor) -> Tensor:
     """input^2.
 
     >>> gg.square(gg.tensor([1.0, -3.0]))
+    tensor([1., 9.])
     """
     return pow(input, 2)
 
@@ -1002,7 +1020,9 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
     """input^exponent, broadcast; one of the two may be a number. A whole number to a negative whole number raises ValueError.
 
     >>> gg.pow(gg.tensor([1.0, 2.0, 3.0]), 2)
+    tensor([1., 4., 9.])
     >>> 2 ** gg.tensor([1, 2, 3])
+    tensor([2, 4, 8])
     """
     if not is_tensor(exponent) and is_tensor(input):
         number = input.dtype is not core.bool  # type: ignore[union-attr]
@@ -1028,6 +1048,7 @@ def float_power(input: Operand, exponent: Operand) -> Tensor:
     """input^exponent in float64.
 
     >>> gg.float_power(gg.tensor([2]), -1)
+    tensor([0.5000], dtype=glassgrad.float64)
     """
     double = [x.to(core.float64) if is_tensor(x) else float(x) for x in (input, exponent)]  # type: ignore[union-attr, arg-type]
     return pow(*double)
@@ -1037,6 +1058,7 @@ def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
     """input + weight * (end - input), from the nearer end; floating dtypes.
 
     >>> gg.lerp(gg.tensor([0.0, 10.0]), gg.tensor([1.0, 20.0]), 0.5)
+    tensor([ 0.5000, 15.0000])
     """
     if core.promote_types(input.dtype, end.dtype) is not input.dtype or input.dtype is not end.dtype:
         raise TypeError(f"lerp: input {input.dtype} and end {end.dtype} must have one dtype")
@@ -1047,6 +1069,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1
     """input + value * tensor1 * tensor2, broadcast.
 
     >>> gg.addcmul(gg.tensor([1.0]), gg.tensor([2.0]), gg.tensor([3.0]), value=0.5)
+    tensor([4.])
     """
     return Addcmul.apply(input, tensor1, tensor2, value)
 
@@ -1055,6 +1078,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1
     """input + value * tensor1 / tensor2, broadcast; floating dtypes.
 
     >>> gg.addcdiv(gg.tensor([1.0]), gg.tensor([3.0]), gg.tensor([2.0]), value=2)
+    tensor([4.])
     """
     return Addcdiv.apply(input, tensor1, tensor2, value)
 
@@ -1063,6 +1087,7 @@ def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """input * 2^other.
 
     >>> gg.ldexp(gg.tensor([1.0]), gg.tensor([3]))
+    tensor([8.])
     """
     return mul(input, pow(2.0, other))
 
@@ -1071,6 +1096,7 @@ def gcd(input: Tensor, other: Tensor) -> Tensor:
     """The greatest common divisor of whole numbers.
 
     >>> gg.gcd(gg.tensor([12]), gg.tensor([-18]))
+    tensor([6])
     """
     return core.gcd(input, other)
 
@@ -1079,6 +1105,7 @@ def lcm(input: Tensor, other: Tensor) -> Tensor:
     """The least common multiple of whole numbers.
 
     >>> gg.lcm(gg.tensor([4]), gg.tensor([6]))
+    tensor([12])
     """
     return core.lcm(input, other)
 
@@ -1091,6 +1118,7 @@ def where(condition: Tensor, input: Operand | None = None, other: Operand | None
     for each axis.
 
     >>> gg.where(gg.tensor([True, False]), gg.tensor([1.0, 2.0]), 0.0)
+    tensor([1., 0.])
     """
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
@@ -1108,6 +1136,7 @@ def maximum(input: Tensor, other: Tensor) -> Tensor:
     """The larger of two elements, NaN where either is; equal ones share the gradient.
 
     >>> gg.maximum(gg.tensor([1.0, 5.0]), gg.tensor([3.0, 2.0]))
+    tensor([3., 5.])
     """
     return Maximum.apply(input, other)
 
@@ -1116,6 +1145,7 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of two elements, NaN where either is; equal ones share the gradient.
 
     >>> gg.minimum(gg.tensor([1.0, 5.0]), gg.tensor([3.0, 2.0]))
+    tensor([1., 2.])
     """
     return Minimum.apply(input, other)
 
@@ -1124,6 +1154,7 @@ def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The larger of two elements, ignoring NaN.
 
     >>> gg.fmax(gg.tensor([1.0, float("nan")]), gg.tensor([3.0, 2.0]))
+    tensor([3., 2.])
     """
     return Fmax.apply(input, other)
 
@@ -1132,15 +1163,18 @@ def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of two elements, ignoring NaN.
 
     >>> gg.fmin(gg.tensor([1.0, float("nan")]), gg.tensor([3.0, 2.0]))
+    tensor([1., 2.])
     """
     return Fmin.apply(input, other)
 
 
 def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
-    """input brought into [min, max]; bounds are numbers or tensors, and either may be missing. A lower bound above the upper
-    one gives the upper one.
+    """input brought into [min, max]; bounds are numbers or tensors, and either may be missing.
+
+    A lower bound above the upper one gives the upper one.
 
     >>> gg.clamp(gg.tensor([-1.0, 0.5, 2.0]), 0, 1)
+    tensor([0.0000, 0.5000, 1.0000])
     """
     if min is None:
         if max is None:
@@ -1155,6 +1189,7 @@ def clamp_min(input: Tensor, min: Operand) -> Tensor:
     """input, but at least min.
 
     >>> gg.clamp_min(gg.tensor([-1.0, 2.0]), 0)
+    tensor([0., 2.])
     """
     return ClampMin.apply(input, min)
 
@@ -1163,6 +1198,7 @@ def clamp_max(input: Tensor, max: Operand) -> Tensor:
     """input, but at most max.
 
     >>> gg.clamp_max(gg.tensor([-1.0, 2.0]), 0)
+    tensor([-1.,  0.])
     """
     return ClampMax.apply(input, max)
 
@@ -1171,6 +1207,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     """0 below zero, 1 above, values at zero.
 
     >>> gg.heaviside(gg.tensor([-1.0, 0.0, 2.0]), gg.tensor(0.5))
+    tensor([0.0000, 0.5000, 1.0000])
     """
     if input.dtype is not values.dtype:
         raise RuntimeError(f"heaviside: input {input.dtype} and values {values.dtype} must have one dtype")
@@ -1184,14 +1221,26 @@ def eq(input: Tensor, other: Operand) -> Tensor:
     """input == other, as bool.
 
     >>> gg.tensor([1, 2]) == 2
+    tensor([False,  True])
     """
     return core.eq(input, other)
+
+
+def equals(self: Tensor, other: Any) -> Any:
+    """self == other as an operator: what is neither a tensor nor a number is not equal."""
+    return core.eq(self, other) if isinstance(other, (core.TensorBase, numbers.Number)) else NotImplemented
+
+
+def differs(self: Tensor, other: Any) -> Any:
+    """self != other as an operator."""
+    return core.ne(self, other) if isinstance(other, (core.TensorBase, numbers.Number)) else NotImplemented
 
 
 def ne(input: Tensor, other: Operand) -> Tensor:
     """input != other, as bool.
 
     >>> gg.tensor([1, 2]) != 2
+    tensor([ True, False])
     """
     return core.ne(input, other)
 
@@ -1200,6 +1249,7 @@ def lt(input: Tensor, other: Operand) -> Tensor:
     """input < other, as bool.
 
     >>> gg.tensor([1, 2]) < 2
+    tensor([ True, False])
     """
     return core.lt(input, other)
 
@@ -1208,6 +1258,7 @@ def le(input: Tensor, other: Operand) -> Tensor:
     """input <= other, as bool.
 
     >>> gg.tensor([1, 3]) <= 2
+    tensor([ True, False])
     """
     return core.le(input, other)
 
@@ -1216,6 +1267,7 @@ def gt(input: Tensor, other: Operand) -> Tensor:
     """input > other, as bool.
 
     >>> gg.tensor([1, 3]) > 2
+    tensor([False,  True])
     """
     return core.gt(input, other)
 
@@ -1224,6 +1276,7 @@ def ge(input: Tensor, other: Operand) -> Tensor:
     """input >= other, as bool.
 
     >>> gg.tensor([1, 2]) >= 2
+    tensor([False,  True])
     """
     return core.ge(input, other)
 
@@ -1232,6 +1285,7 @@ def logical_and(input: Tensor, other: Tensor) -> Tensor:
     """Whether both are not zero.
 
     >>> gg.logical_and(gg.tensor([1, 0]), gg.tensor([2, 2]))
+    tensor([ True, False])
     """
     return core.logical_and(input, other)
 
@@ -1240,6 +1294,7 @@ def logical_or(input: Tensor, other: Tensor) -> Tensor:
     """Whether either is not zero.
 
     >>> gg.logical_or(gg.tensor([1, 0]), gg.tensor([0, 0]))
+    tensor([ True, False])
     """
     return core.logical_or(input, other)
 
@@ -1248,6 +1303,7 @@ def logical_xor(input: Tensor, other: Tensor) -> Tensor:
     """Whether exactly one is not zero.
 
     >>> gg.logical_xor(gg.tensor([1, 0]), gg.tensor([2, 2]))
+    tensor([False,  True])
     """
     return core.logical_xor(input, other)
 
@@ -1256,6 +1312,7 @@ def logical_not(input: Tensor) -> Tensor:
     """Whether it is zero.
 
     >>> gg.logical_not(gg.tensor([1, 0]))
+    tensor([False,  True])
     """
     return core.logical_not(input)
 
@@ -1264,6 +1321,7 @@ def bitwise_and(input: Operand, other: Operand) -> Tensor:
     """input & other, for whole numbers and bool.
 
     >>> gg.tensor([5, 6]) & 3
+    tensor([1, 2])
     """
     return core.bitwise_and(input, other)
 
@@ -1272,6 +1330,7 @@ def bitwise_or(input: Operand, other: Operand) -> Tensor:
     """input | other, for whole numbers and bool.
 
     >>> gg.tensor([5, 6]) | 3
+    tensor([7, 7])
     """
     return core.bitwise_or(input, other)
 
@@ -1280,6 +1339,7 @@ def bitwise_xor(input: Operand, other: Operand) -> Tensor:
     """input ^ other, for whole numbers and bool.
 
     >>> gg.tensor([5, 6]) ^ 3
+    tensor([6, 5])
     """
     return core.bitwise_xor(input, other)
 
@@ -1288,6 +1348,7 @@ def bitwise_not(input: Tensor) -> Tensor:
     """~input: every bit of a whole number turned, or not of a bool.
 
     >>> ~gg.tensor([0, 5])
+    tensor([-1, -6])
     """
     return core.logical_not(input) if input.dtype is core.bool else core.bitwise_not(input)
 
@@ -1296,6 +1357,7 @@ def bitwise_left_shift(input: Operand, other: Operand) -> Tensor:
     """input << other, for whole numbers.
 
     >>> gg.tensor([1, 3]) << 2
+    tensor([ 4, 12])
     """
     return core.bitwise_left_shift(input, other)
 
@@ -1304,6 +1366,7 @@ def bitwise_right_shift(input: Operand, other: Operand) -> Tensor:
     """input >> other with the sign kept, for whole numbers.
 
     >>> gg.tensor([8, -8]) >> 2
+    tensor([ 2, -2])
     """
     return core.bitwise_right_shift(input, other)
 
@@ -1322,6 +1385,7 @@ def isnan(input: Tensor) -> Tensor:
     """Whether it is NaN.
 
     >>> gg.isnan(gg.tensor([1.0, float("nan")]))
+    tensor([False,  True])
     """
     return core.isnan(input)
 
@@ -1330,6 +1394,7 @@ def isinf(input: Tensor) -> Tensor:
     """Whether it is infinite.
 
     >>> gg.isinf(gg.tensor([1.0, float("inf")]))
+    tensor([False,  True])
     """
     return core.isinf(input)
 
@@ -1338,6 +1403,7 @@ def isfinite(input: Tensor) -> Tensor:
     """Whether it is neither NaN nor infinite.
 
     >>> gg.isfinite(gg.tensor([1.0, float("inf")]))
+    tensor([ True, False])
     """
     return core.isfinite(input)
 
@@ -1346,6 +1412,7 @@ def isposinf(input: Tensor) -> Tensor:
     """Whether it is plus infinity.
 
     >>> gg.isposinf(gg.tensor([-float("inf"), float("inf")]))
+    tensor([False,  True])
     """
     return core.isposinf(input)
 
@@ -1354,6 +1421,7 @@ def isneginf(input: Tensor) -> Tensor:
     """Whether it is minus infinity.
 
     >>> gg.isneginf(gg.tensor([-float("inf"), float("inf")]))
+    tensor([ True, False])
     """
     return core.isneginf(input)
 
@@ -1362,6 +1430,7 @@ def isreal(input: Tensor) -> Tensor:
     """Whether it is a real number: always, as there are no complex dtypes.
 
     >>> gg.isreal(gg.tensor([1.0]))
+    tensor([True])
     """
     return core.eq(input, input) | core.ne(input, input)
 
@@ -1370,6 +1439,7 @@ def signbit(input: Tensor) -> Tensor:
     """Whether the sign bit is set: below zero, and -0.0.
 
     >>> gg.signbit(gg.tensor([-0.0, 1.0]))
+    tensor([ True, False])
     """
     return core.signbit(input)
 
@@ -1378,6 +1448,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     """|input - other| <= atol + rtol |other|, element by element; infinities are close to themselves.
 
     >>> gg.isclose(gg.tensor([1.0, 2.0]), gg.tensor([1.0 + 1e-7, 3.0]))
+    tensor([ True, False])
     """
     if input.dtype is not other.dtype:
         raise RuntimeError(f"isclose: input {input.dtype} and other {other.dtype} must have one dtype")
@@ -1397,6 +1468,7 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     """Whether isclose holds everywhere.
 
     >>> gg.allclose(gg.tensor([1.0]), gg.tensor([1.0 + 1e-7]))
+    True
     """
     return bool(isclose(input, other, rtol, atol, equal_nan).all().item())
 
@@ -1405,6 +1477,7 @@ def equal(input: Tensor, other: Tensor) -> bool:
     """Whether shapes and all elements are equal.
 
     >>> gg.equal(gg.tensor([1, 2]), gg.tensor([1, 2]))
+    True
     """
     return input.shape == other.shape and bool(core.eq(input, other).all().item())
 
@@ -1416,6 +1489,7 @@ def abs(input: Tensor) -> Tensor:
     """|input|; the derivative at zero is zero.
 
     >>> gg.abs(gg.tensor([-1.0, 2.0]))
+    tensor([1., 2.])
     """
     return Abs.apply(input)
 
@@ -1424,6 +1498,7 @@ def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1 with the sign of input; its derivative is zero.
 
     >>> gg.sign(gg.tensor([-3.0, 0.0, 2.0]))
+    tensor([-1.,  0.,  1.])
     """
     return Sign.apply(input)
 
@@ -1432,6 +1507,7 @@ def copysign(input: Tensor, other: Operand) -> Tensor:
     """|input| with the sign of other.
 
     >>> gg.copysign(gg.tensor([1.0, 2.0]), gg.tensor([-1.0, 1.0]))
+    tensor([-1.,  2.])
     """
     return Copysign.apply(input, other)
 
@@ -1440,6 +1516,7 @@ def floor(input: Tensor) -> Tensor:
     """The largest whole number not above input.
 
     >>> gg.floor(gg.tensor([-1.5, 1.5]))
+    tensor([-2.,  1.])
     """
     return Floor.apply(input)
 
@@ -1448,6 +1525,7 @@ def ceil(input: Tensor) -> Tensor:
     """The smallest whole number not below input.
 
     >>> gg.ceil(gg.tensor([-1.5, 1.5]))
+    tensor([-1.,  2.])
     """
     return Ceil.apply(input)
 
@@ -1456,7 +1534,9 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """The nearest number with so many decimals, halves to the even one.
 
     >>> gg.round(gg.tensor([0.5, 1.5, 2.4]))
+    tensor([0., 2., 2.])
     >>> gg.round(gg.tensor([1.234]), decimals=1)
+    tensor([1.2000])
     """
     if decimals == 0:
         return Round.apply(input)
@@ -1467,6 +1547,7 @@ def trunc(input: Tensor) -> Tensor:
     """input without its fraction.
 
     >>> gg.trunc(gg.tensor([-1.5, 1.5]))
+    tensor([-1.,  1.])
     """
     return Trunc.apply(input)
 
@@ -1475,14 +1556,18 @@ def frac(input: Tensor) -> Tensor:
     """input - trunc(input), with the sign of input; floating dtypes.
 
     >>> gg.frac(gg.tensor([-1.5, 1.25]))
+    tensor([-0.5000,  0.2500])
     """
     return Frac.apply(input)
 
 
-def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Tensor:
-    """input with nan (0 if None) for NaN and posinf and neginf (the dtype's largest and lowest values) for the infinities.
+def nan_to_num(
+    input: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """input with numbers for NaN (default 0) and for the infinities (default the dtype's largest and lowest).
 
     >>> gg.nan_to_num(gg.tensor([float("nan"), float("inf"), 1.0]), posinf=9.0)
+    tensor([0., 9., 1.])
     """
     from glassgrad.config import finfo
 
@@ -1499,6 +1584,7 @@ def exp(input: Tensor) -> Tensor:
     """e^input.
 
     >>> gg.exp(gg.tensor([0.0, 1.0]))
+    tensor([1.0000, 2.7183])
     """
     return Exp.apply(input)
 
@@ -1507,6 +1593,7 @@ def exp2(input: Tensor) -> Tensor:
     """2^input.
 
     >>> gg.exp2(gg.tensor([0.0, 3.0]))
+    tensor([1., 8.])
     """
     return Exp2.apply(input)
 
@@ -1515,6 +1602,7 @@ def expm1(input: Tensor) -> Tensor:
     """e^input - 1, precise near zero.
 
     >>> gg.expm1(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 1.7183])
     """
     return Expm1.apply(input)
 
@@ -1523,6 +1611,7 @@ def log(input: Tensor) -> Tensor:
     """ln(input): minus infinity at zero, NaN below.
 
     >>> gg.log(gg.tensor([1.0, 2.0]))
+    tensor([0.0000, 0.6931])
     """
     return Log.apply(input)
 
@@ -1531,6 +1620,7 @@ def log2(input: Tensor) -> Tensor:
     """log2(input), exact for powers of two.
 
     >>> gg.log2(gg.tensor([1.0, 8.0]))
+    tensor([0., 3.])
     """
     return Log2.apply(input)
 
@@ -1539,6 +1629,7 @@ def log10(input: Tensor) -> Tensor:
     """log10(input).
 
     >>> gg.log10(gg.tensor([1.0, 1000.0]))
+    tensor([0., 3.])
     """
     return Log10.apply(input)
 
@@ -1547,6 +1638,7 @@ def log1p(input: Tensor) -> Tensor:
     """ln(1 + input), precise near zero.
 
     >>> gg.log1p(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.6931])
     """
     return Log1p.apply(input)
 
@@ -1555,6 +1647,7 @@ def sqrt(input: Tensor) -> Tensor:
     """The square root, NaN below zero; the derivative at zero is infinite.
 
     >>> gg.sqrt(gg.tensor([4.0, 2.0]))
+    tensor([2.0000, 1.4142])
     """
     return Sqrt.apply(input)
 
@@ -1563,6 +1656,7 @@ def rsqrt(input: Tensor) -> Tensor:
     """1 / sqrt(input).
 
     >>> gg.rsqrt(gg.tensor([4.0, 1.0]))
+    tensor([0.5000, 1.0000])
     """
     return Rsqrt.apply(input)
 
@@ -1571,6 +1665,7 @@ def reciprocal(input: Tensor) -> Tensor:
     """1 / input.
 
     >>> gg.reciprocal(gg.tensor([4.0, 1.0]))
+    tensor([0.2500, 1.0000])
     """
     return Reciprocal.apply(input)
 
@@ -1579,6 +1674,7 @@ def xlogy(input: Operand, other: Operand) -> Tensor:
     """input * ln(other), zero where input is (unless other is NaN).
 
     >>> gg.xlogy(gg.tensor([0.0, 2.0]), gg.tensor([0.0, 3.0]))
+    tensor([0.0000, 2.1972])
     """
     return Xlogy.apply(input, other)
 
@@ -1587,6 +1683,7 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """ln(e^input + e^other), without overflow.
 
     >>> gg.logaddexp(gg.tensor([1000.0]), gg.tensor([1000.0]))
+    tensor([1000.6932])
     """
     return Logaddexp.apply(input, other)
 
@@ -1595,6 +1692,7 @@ def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     """log2(2^input + 2^other), without overflow.
 
     >>> gg.logaddexp2(gg.tensor([1000.0]), gg.tensor([1000.0]))
+    tensor([1001.])
     """
     return Logaddexp2.apply(input, other)
 
@@ -1603,6 +1701,7 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
     """(input^2 + other^2)^(1/2), without overflow.
 
     >>> gg.hypot(gg.tensor([3.0]), gg.tensor([4.0]))
+    tensor([5.])
     """
     return Hypot.apply(input, other)
 
@@ -1614,6 +1713,7 @@ def sin(input: Tensor) -> Tensor:
     """The sine of an angle in radians.
 
     >>> gg.sin(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.8415])
     """
     return Sin.apply(input)
 
@@ -1622,6 +1722,7 @@ def cos(input: Tensor) -> Tensor:
     """The cosine of an angle in radians.
 
     >>> gg.cos(gg.tensor([0.0, 1.0]))
+    tensor([1.0000, 0.5403])
     """
     return Cos.apply(input)
 
@@ -1630,6 +1731,7 @@ def tan(input: Tensor) -> Tensor:
     """The tangent of an angle in radians.
 
     >>> gg.tan(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 1.5574])
     """
     return Tan.apply(input)
 
@@ -1638,6 +1740,7 @@ def asin(input: Tensor) -> Tensor:
     """The angle in [-pi/2, pi/2] whose sine is input; NaN outside [-1, 1].
 
     >>> gg.asin(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 1.5708])
     """
     return Asin.apply(input)
 
@@ -1646,6 +1749,7 @@ def acos(input: Tensor) -> Tensor:
     """The angle in [0, pi] whose cosine is input; NaN outside [-1, 1].
 
     >>> gg.acos(gg.tensor([0.0, 1.0]))
+    tensor([1.5708, 0.0000])
     """
     return Acos.apply(input)
 
@@ -1654,6 +1758,7 @@ def atan(input: Tensor) -> Tensor:
     """The angle in [-pi/2, pi/2] whose tangent is input.
 
     >>> gg.atan(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.7854])
     """
     return Atan.apply(input)
 
@@ -1662,6 +1767,7 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
     """The angle in [-pi, pi] of the point with x = other and y = input.
 
     >>> gg.atan2(gg.tensor([1.0, -1.0]), gg.tensor([-1.0, 1.0]))
+    tensor([ 2.3562, -0.7854])
     """
     return Atan2.apply(input, other)
 
@@ -1670,6 +1776,7 @@ def sinh(input: Tensor) -> Tensor:
     """(e^input - e^-input) / 2.
 
     >>> gg.sinh(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 1.1752])
     """
     return Sinh.apply(input)
 
@@ -1678,6 +1785,7 @@ def cosh(input: Tensor) -> Tensor:
     """(e^input + e^-input) / 2.
 
     >>> gg.cosh(gg.tensor([0.0, 1.0]))
+    tensor([1.0000, 1.5431])
     """
     return Cosh.apply(input)
 
@@ -1686,6 +1794,7 @@ def tanh(input: Tensor) -> Tensor:
     """sinh(input) / cosh(input).
 
     >>> gg.tanh(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.7616])
     """
     return Tanh.apply(input)
 
@@ -1694,6 +1803,7 @@ def asinh(input: Tensor) -> Tensor:
     """The inverse of sinh.
 
     >>> gg.asinh(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.8814])
     """
     return Asinh.apply(input)
 
@@ -1702,6 +1812,7 @@ def acosh(input: Tensor) -> Tensor:
     """The inverse of cosh; NaN below 1.
 
     >>> gg.acosh(gg.tensor([1.0, 2.0]))
+    tensor([0.0000, 1.3170])
     """
     return Acosh.apply(input)
 
@@ -1710,6 +1821,7 @@ def atanh(input: Tensor) -> Tensor:
     """The inverse of tanh; NaN outside [-1, 1].
 
     >>> gg.atanh(gg.tensor([0.0, 0.5]))
+    tensor([0.0000, 0.5493])
     """
     return Atanh.apply(input)
 
@@ -1718,6 +1830,7 @@ def deg2rad(input: Tensor) -> Tensor:
     """input * pi / 180.
 
     >>> gg.deg2rad(gg.tensor([180.0]))
+    tensor([3.1416])
     """
     return Mul.apply(input, math.pi / 180)
 
@@ -1726,6 +1839,7 @@ def rad2deg(input: Tensor) -> Tensor:
     """input * 180 / pi.
 
     >>> gg.rad2deg(gg.tensor([3.141592653589793]))
+    tensor([180.])
     """
     return Mul.apply(input, 180 / math.pi)
 
@@ -1737,6 +1851,7 @@ def erf(input: Tensor) -> Tensor:
     """2/sqrt(pi) times the integral of e^(-t^2) from 0 to input.
 
     >>> gg.erf(gg.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.8427])
     """
     return Erf.apply(input)
 
@@ -1745,6 +1860,7 @@ def erfc(input: Tensor) -> Tensor:
     """1 - erf(input), precise where that is small.
 
     >>> gg.erfc(gg.tensor([0.0, 1.0]))
+    tensor([1.0000, 0.1573])
     """
     return Erfc.apply(input)
 
@@ -1753,6 +1869,7 @@ def erfinv(input: Tensor) -> Tensor:
     """The inverse of erf: infinite at -1 and 1, NaN outside.
 
     >>> gg.erfinv(gg.tensor([0.0, 0.5]))
+    tensor([0.0000, 0.4769])
     """
     return Erfinv.apply(input)
 
@@ -1761,6 +1878,7 @@ def lgamma(input: Tensor) -> Tensor:
     """ln |Gamma(input)|.
 
     >>> gg.lgamma(gg.tensor([1.0, 5.0]))
+    tensor([0.0000, 3.1781])
     """
     return Lgamma.apply(input)
 
@@ -1769,6 +1887,7 @@ def digamma(input: Tensor) -> Tensor:
     """The derivative of ln Gamma.
 
     >>> gg.digamma(gg.tensor([1.0, 5.0]))
+    tensor([-0.5772,  1.5061])
     """
     return Digamma.apply(input)
 
@@ -1777,16 +1896,23 @@ def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of digamma, n >= 0.
 
     >>> gg.polygamma(1, gg.tensor([1.0, 5.0]))
+    tensor([1.6449, 0.2213])
     """
     if n < 0:
         raise RuntimeError(f"polygamma: n is {n}; it must not be negative")
     return Polygamma.apply(input, n)
 
 
+def polygamma_method(self: Tensor, n: int) -> Tensor:
+    """The n-th derivative of digamma."""
+    return polygamma(n, self)
+
+
 def sinc(input: Tensor) -> Tensor:
     """sin(pi input) / (pi input), 1 at zero.
 
     >>> gg.sinc(gg.tensor([0.0, 0.5]))
+    tensor([1.0000, 0.6366])
     """
     return Sinc.apply(input)
 
@@ -1795,6 +1921,7 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
     """The logarithm of the multivariate Gamma function: p (p-1)/4 ln pi + sum_{i<p} lgamma(input - i/2).
 
     >>> gg.mvlgamma(gg.tensor([2.0, 3.0]), 2)
+    tensor([0.4516, 1.5502])
     """
     if p < 1:
         raise RuntimeError(f"mvlgamma: p is {p}; it must be at least 1")
