@@ -183,6 +183,7 @@ from glassgrad.ops.creation import (
     logspace,
     ones,
     ones_like,
+    scalar_tensor,
     tril_indices,
     triu_indices,
     zeros,
@@ -211,6 +212,8 @@ from glassgrad.ops.layout import (
     diagonal,
     dsplit,
     dstack,
+    fill,
+    fill_,
     flatten,
     flip,
     fliplr,
@@ -248,6 +251,7 @@ from glassgrad.ops.layout import (
     unsqueeze,
     vsplit,
     vstack,
+    zero_,
 )
 
 # index, sort and embedding

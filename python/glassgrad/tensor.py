@@ -652,6 +652,12 @@ class Tensor(core.TensorBase):
     mH = property(ops.layout.matrix_transpose)
     tril_ = in_place(ops.layout.tril)
     triu_ = in_place(ops.layout.triu)
+    squeeze_ = ops.layout.reshaping(ops.layout.squeeze)
+    unsqueeze_ = ops.layout.reshaping(ops.layout.unsqueeze)
+    transpose_ = ops.layout.reshaping(ops.layout.transpose)
+    swapaxes_ = ops.layout.reshaping(ops.layout.swapaxes)
+    swapdims_ = ops.layout.reshaping(ops.layout.swapdims)
+    t_ = ops.layout.reshaping(ops.layout.t)
     new_empty = ops.creation.new_empty
     new_zeros = ops.creation.new_zeros
     new_ones = ops.creation.new_ones

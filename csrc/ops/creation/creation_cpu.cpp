@@ -54,8 +54,10 @@ void linspace(DType t, void* y, int64_t n, double start, double end) {
 
 void logspace(DType t, void* y, int64_t n, double start, double end, double base) {
   dispatch_all(t, [&]<class T>() {
-    using S = std::conditional_t<is_floating(dtype_of<T>::value), double, float>;
-    S first = S(start), last = S(end), step = n > 1 ? (last - first) / S(n - 1) : S(0);
+    constexpr bool whole = !is_floating(dtype_of<T>::value);
+    using S = std::conditional_t<whole, float, double>;
+    S first = whole ? S(int64_t(start)) : S(start), last = whole ? S(int64_t(end)) : S(end);
+    S step = n > 1 ? (last - first) / S(n - 1) : S(0);
     fill_by_index<T>(y, n, [=](int64_t i) { return pow(S(base), n == 1 ? first : point(i, n, first, last, step)); });
   });
 }

@@ -217,7 +217,8 @@ Array repeat_index(const Array& repeats, std::optional<int64_t> output_size) {
 }
 
 // x between borders of a value or of its own elements. pads counts (left, right) for the last axis first; a negative
-// count crops. Borders are filled axis by axis from the last, each slab over the full extent of the axes done before.
+// count crops: before a circular border is made, after one that mirrors or repeats. Borders are filled axis by axis
+// from the last, each slab over the full extent of the axes done before.
 Array pad(const Array& x, const Dims& pads, const std::string& mode, const Operand& value) {
   enum { kConstant, kReflect, kReplicate, kCircular } kind = kConstant;
   if (mode == "reflect")
@@ -231,43 +232,52 @@ Array pad(const Array& x, const Dims& pads, const std::string& mode, const Opera
   check<ShapeError>(pads.n % 2 == 0 && pads.n / 2 <= x.ndim(), "pad: x ", x, " with pad ", pads,
                     ": a pair (left, right) is needed for each of at most ", x.ndim(), " axes, the last first");
   Dims left = Dims::filled(x.ndim(), 0), right = left, shape = x.shape();
+  Dims borders_only = pads, crops_only = pads;
+  bool crops = false;
+  for (int i = 0; i < pads.n; ++i) {
+    (pads[i] < 0 ? borders_only : crops_only)[i] = 0;
+    crops |= pads[i] < 0;
+  }
+  if (crops && (kind == kReflect || kind == kReplicate))
+    return pad(pad(x, borders_only, mode, value), crops_only, "constant", value);
   Array in = x;
   for (int i = 0; i < pads.n / 2; ++i) {
     int d = x.ndim() - 1 - i;
     left[d] = pads[2 * i];
     right[d] = pads[2 * i + 1];
     int64_t n = x.size(d), most = left[d] > right[d] ? left[d] : right[d];
-    bool added =
-        !__builtin_add_overflow(n, left[d], &shape[d]) && !__builtin_add_overflow(shape[d], right[d], &shape[d]);
+    bool added = left[d] > INT64_MIN / 4 && right[d] > INT64_MIN / 4 &&
+                 !__builtin_add_overflow(n, left[d], &shape[d]) &&
+                 !__builtin_add_overflow(shape[d], right[d], &shape[d]);
     check<ShapeError>(added && shape[d] >= 0, "pad: x ", x, " with pad ", pads, ": axis ", d, " of ", n,
                       " elements cannot be cropped by that much");
-    check<ShapeError>(kind != kReflect || most < n || most <= 0, "pad: x ", x, " with pad ", pads, ": axis ", d, " of ",
+    check<ShapeError>(kind != kReflect || most <= 0 || most < n, "pad: x ", x, " with pad ", pads, ": axis ", d, " of ",
                       n, " elements has only ", n - 1, " to reflect at each end");
-    check<ShapeError>(kind != kCircular || most <= n, "pad: x ", x, " with pad ", pads, ": axis ", d,
-                      " cannot wrap around more than its ", n, " elements");
     check<ShapeError>(kind != kReplicate || most <= 0 || n > 0, "pad: x ", x, " with pad ", pads, ": axis ", d,
                       " has no element to replicate");
     int64_t before = left[d] < 0 ? -left[d] : 0, after = right[d] < 0 ? -right[d] : 0;
-    if (before + after >= n && before + after > 0 && kind == kConstant) {
-      // Cropped to nothing or less on one side and padded on the other: no element of x is left.
+    if (before + after > n) {  // cropped to nothing on one side, bordered on the other: no element of x is left
       before = before < n ? before : n;
       after = n - before;
     }
     in = slice(in, d, before, n - before - after);
-    left[d] = left[d] < 0 ? 0 : left[d];
-    right[d] = shape[d] - left[d] - in.size(d);
+    int64_t borders = shape[d] - in.size(d);
+    left[d] = left[d] < 0 ? 0 : left[d] < borders ? left[d] : borders;
+    right[d] = borders - left[d];
+    check<ShapeError>(kind != kCircular || most <= in.size(d), "pad: x ", x, " with pad ", pads, ": axis ", d,
+                      " cannot wrap around more than its ", in.size(d), " elements");
   }
   Array out = Array::empty(shape, x.dtype(), x.device());
   Array inner = out;
   for (int d = 0; d < x.ndim(); ++d) inner = slice(inner, d, left[d], in.size(d));
   copy_apart(inner, in);
+  if (out.numel() == 0) return out;
   for (int d = x.ndim() - 1; d >= 0; --d) {
     int64_t l = left[d], n = in.size(d), r = right[d];
     if (l == 0 && r == 0) continue;
     Array region = out;  // what the borders made so far cover, with the borders of this axis
     for (int k = 0; k < d; ++k) region = slice(region, k, left[k], in.size(k));
     Array before = slice(region, d, 0, l), after = slice(region, d, l + n, r);
-    if (region.numel() == 0) continue;
     if (kind == kConstant) {
       fill(before, value.array);
       fill(after, value.array);

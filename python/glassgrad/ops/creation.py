@@ -82,6 +82,15 @@ def full(size: Size, fill_value: Any, *, dtype: Any = None, device: Any = None, 
     return _leaf(core.full(size, fill_value, dtype or _dtype_of(fill_value), device), requires_grad)
 
 
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: Flag = False) -> Tensor:
+    """A 0-d tensor of the number `s`.
+
+    >>> gg.scalar_tensor(2)
+    tensor(2.)
+    """
+    return _leaf(core.full((), _number(s), dtype or core.float32, device), requires_grad)
+
+
 def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: Flag = False) -> Tensor:
     """`empty` in the shape of `input`.
 

@@ -161,7 +161,7 @@ def ravel(input: Tensor) -> Tensor:
     >>> gg.ones(2, 2).ravel()
     tensor([1., 1., 1., 1.])
     """
-    return contiguous(reshape(input, (-1,) if input.numel() else (0,)))
+    return contiguous(reshape(input, (-1,)))
 
 
 def unflatten(input: Tensor, dim: int, sizes: Size) -> Tensor:
@@ -829,7 +829,7 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     shape = [x.numel() for x in tensors]
     grids = [expand(reshape(x, (-1, *[1] * (len(shape) - 1 - i))), shape) for i, x in enumerate(tensors)]
     if swap:
-        grids = [transpose(g, 0, 1) for g in (grids[1], grids[0], *grids[2:])]
+        grids[:2] = grids[1::-1]
     return tuple(grids)
 
 
@@ -870,6 +870,29 @@ def atleast_3d(*tensors: Any) -> Any:
         return reshape(x, (1, 1, 1)) if x.ndim == 0 else unsqueeze(unsqueeze(x, 0) if x.ndim == 1 else x, -1)
 
     return _atleast(tensors, up)
+
+
+def reshaping(function: F) -> F:
+    """The in-place method of a view: `squeeze_ = reshaping(squeeze)`. It gives the tensor other sizes and strides."""
+    name = f"{function.__name__}_"
+
+    @functools.wraps(function)
+    def method(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if input.requires_grad:
+            check_in_place(name, input)
+            if input._view is not None:
+                raise RuntimeError(
+                    f"{name}: a view with a gradient cannot change its shape in place; use {function.__name__}"
+                )
+        y = function(input, *args, **kwargs)
+        input._set_data(y)
+        if y.requires_grad:
+            input._node, input._output = y._node, y._output
+        return input
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"In-place form of {function.__name__}: the tensor itself changes its shape."
+    return method  # type: ignore[return-value]
 
 
 # ---- Copies ------------------------------------------------------------------------------------------------------------
@@ -1060,11 +1083,7 @@ def fill_(input: Tensor, value: Any) -> Tensor:
     """
     if recording() and (input.requires_grad or getattr(value, "requires_grad", False)):
         check_in_place("fill_", input)
-        is_tensor = isinstance(value, core.TensorBase)
-        source = value if is_tensor else core.full((), value, input.dtype, input.device)
-        if source.ndim:
-            raise core.ShapeError(f"fill_: value {source.shape} {source.dtype} must have no axes")
-        return overwrite("fill_", input, Copy.apply(input, source))
+        return overwrite("fill_", input, fill(input, value))
     check_in_place("fill_", input)
     core.fill_(input, value)
     note_change(input)
@@ -1078,6 +1097,18 @@ def zero_(input: Tensor) -> Tensor:
     tensor([0., 0.])
     """
     return fill_(input, 0)
+
+
+def fill(input: Tensor, value: Any) -> Tensor:
+    """A tensor like `input` with one number, or the element of a 0-d tensor, everywhere.
+
+    >>> gg.fill(gg.zeros(2), 3)
+    tensor([3., 3.])
+    """
+    source = value if isinstance(value, core.TensorBase) else core.full((), value, input.dtype, input.device)
+    if source.ndim:
+        raise core.ShapeError(f"fill: value {source.shape} {source.dtype} must have no axes")
+    return Copy.apply(input, source)  # type: ignore[no-any-return]
 
 
 class Cat(Op):
@@ -1402,15 +1433,20 @@ class Pad(Op):
         self.shape, self.pad, self.mode = x.shape, pad, mode
         return core.pad(x, pad, mode, value)
 
-    # A border's gradient belongs to the elements it repeats: it is folded back onto them, axis by axis.
+    # A border's gradient belongs to the elements it repeats: it is folded back onto them, axis by axis; what was cropped
+    # has none. Crops come before a circular border and after the others, so here it is the other way round.
     def backward(self, dy: Tensor) -> Tensor:
         if self.mode == "constant":
             return pad(dy, [-p for p in self.pad])
+        circular = self.mode == "circular"
         for i in reversed(range(len(self.pad) // 2)):
             left, right = self.pad[2 * i : 2 * i + 2]
             d = dy.ndim - 1 - i
+            if not circular:
+                dy = _pad_axis(dy, d, max(-left, 0), max(-right, 0))
             dy = self._fold(dy, d, max(left, 0), max(right, 0))
-            dy = _pad_axis(dy, d, max(-left, 0), max(-right, 0))
+            if circular:
+                dy = _pad_axis(dy, d, max(-left, 0), max(-right, 0))
         return dy
 
     def _fold(self, dy: Tensor, d: int, left: int, right: int) -> Tensor:
