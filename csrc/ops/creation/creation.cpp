@@ -13,7 +13,10 @@ Array empty(const Dims& shape, DType dtype, std::optional<Device> device) {
   return Array::empty(shape, dtype, device.value_or(Device{}));
 }
 
-Array full(const Dims& shape, const Operand& value, DType dtype, std::optional<Device> device) {
+// op: whom a message should name.
+Array full(const Dims& shape, const Operand& value, DType dtype, std::optional<Device> device,
+           const std::optional<std::string>& op) {
+  check_shape(op ? op->c_str() : "full", shape, dtype);
   Array out = Array::empty(shape, dtype, device.value_or(Device{}));
   fill(out, value.array);
   return out;
@@ -90,7 +93,7 @@ Array triangle_indices(const std::string& op, int64_t rows, int64_t cols, int64_
 
 void bind_creation(pybind11::module_& m) {
   python::def<&empty>(m, "empty", {"size", "dtype", "device"});
-  python::def<&full>(m, "full", {"size", "fill_value", "dtype", "device"});
+  python::def<&full>(m, "full", {"size", "fill_value", "dtype", "device", "op"});
   python::def<&arange>(m, "arange", {"start", "end", "step", "dtype", "device"});
   python::def<&arange_int>(m, "arange_int", {"start", "end", "step", "dtype", "device"});
   python::def<&linspace>(m, "linspace", {"start", "end", "steps", "dtype", "device"});

@@ -1,22 +1,22 @@
 """Tensors from a rule instead of data: constants, ramps, the identity, index lists of triangles.
 
-Every function takes `dtype` (float32 where nothing else decides), `device` and `requires_grad`; those named `..._like` and
-`new_...` take what is not given from a tensor.
+Every function takes `dtype` (float32 where nothing else decides), `device` and `requires_grad`; those named `..._like`
+and `new_...` take what is not given from a tensor.
 """
 
 from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
-    Size = Union[int, Sequence[int]]
-    Number = Union[int, float, Tensor]
+    Size = int | Sequence[int]
+    Number = int | float | Tensor
 
 Flag = builtins.bool
 
@@ -59,7 +59,7 @@ def zeros(
     >>> gg.zeros(2)
     tensor([0., 0.])
     """
-    return _leaf(core.full(_shape(sizes, size), 0, dtype or core.float32, device), requires_grad)
+    return _leaf(core.full(_shape(sizes, size), 0, dtype or core.float32, device, "zeros"), requires_grad)
 
 
 def ones(
@@ -70,7 +70,7 @@ def ones(
     >>> gg.ones(2)
     tensor([1., 1.])
     """
-    return _leaf(core.full(_shape(sizes, size), 1, dtype or core.float32, device), requires_grad)
+    return _leaf(core.full(_shape(sizes, size), 1, dtype or core.float32, device, "ones"), requires_grad)
 
 
 def full(size: Size, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: Flag = False) -> Tensor:
@@ -158,7 +158,9 @@ def new_zeros(
     >>> gg.tensor([1]).new_zeros(2)
     tensor([0, 0])
     """
-    return _leaf(core.full(_shape(sizes, size), 0, dtype or input.dtype, device or input.device), requires_grad)
+    return _leaf(
+        core.full(_shape(sizes, size), 0, dtype or input.dtype, device or input.device, "new_zeros"), requires_grad
+    )
 
 
 def new_ones(
@@ -174,7 +176,9 @@ def new_ones(
     >>> gg.tensor([1]).new_ones(2)
     tensor([1, 1])
     """
-    return _leaf(core.full(_shape(sizes, size), 1, dtype or input.dtype, device or input.device), requires_grad)
+    return _leaf(
+        core.full(_shape(sizes, size), 1, dtype or input.dtype, device or input.device, "new_ones"), requires_grad
+    )
 
 
 def new_full(
@@ -185,7 +189,7 @@ def new_full(
     >>> gg.zeros(1).new_full((2,), 7)
     tensor([7., 7.])
     """
-    return _leaf(core.full(size, fill_value, dtype or input.dtype, device or input.device), requires_grad)
+    return _leaf(core.full(size, fill_value, dtype or input.dtype, device or input.device, "new_full"), requires_grad)
 
 
 def new_tensor(
@@ -216,8 +220,8 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... before end: arange(end), arange(start, end), arange(start, end, step).
 
-    The length is ceil((end - start) / step). int64 where all numbers are whole, else float32. Raises ValueError where the
-    step leads away from the end.
+    The length is ceil((end - start) / step). int64 where all numbers are whole, else float32. Raises ValueError where
+    the step leads away from the end.
 
     >>> gg.arange(3)
     tensor([0, 1, 2])

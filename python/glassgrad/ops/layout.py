@@ -1,8 +1,8 @@
 """Shape: views, which share their input's elements, and the copies that rearrange, repeat, join and pad.
 
-A view costs no pass over memory: `reshape`, `transpose`, `narrow` and kin give new sizes and strides over the same storage, and
-an in-place change of one shows in all. Each view's gradient is its transpose as a linear map: reshape by the old shape, expand
-by a sum, and a view that leaves elements out by `Place`, which writes the gradient into zeros.
+A view costs no pass over memory: `reshape`, `transpose`, `narrow` and kin give new sizes and strides over the same
+storage, and an in-place change of one shows in all. Each view's gradient is its transpose as a linear map: that of
+reshape is a reshape, that of expand a sum, and that of a view which leaves elements out is `Place`, which writes into zeros.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import builtins
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, View, note_change, recording, unbroadcast
@@ -21,7 +21,7 @@ from glassgrad.ops._names import numpy_names
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
-    Size = Union[int, Sequence[int]]
+    Size = int | Sequence[int]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,7 +29,7 @@ _DTYPE_OF_TYPE = {float: core.float64, int: core.int64, builtins.bool: core.bool
 
 
 def variadic(function: F) -> F:
-    """The method of a function whose second argument is a list of sizes: they may be given one by one, x.reshape(2, 3)."""
+    """The method of a function whose second argument lists sizes: they may be given one by one, x.reshape(2, 3)."""
 
     @functools.wraps(function)
     def method(input: Tensor, *sizes: Any, **kwargs: Any) -> Any:
@@ -54,7 +54,7 @@ def _axis(op: str, dim: int, ndim: int) -> int:
     return dim % axes
 
 
-# ---- Views -------------------------------------------------------------------------------------------------------------
+# ---- Views -----------------------------------------------------------------------------------------------------------
 
 
 class Place(Op):
@@ -413,16 +413,20 @@ def broadcast_shapes(*shapes: Size) -> tuple[int, ...]:
     >>> gg.broadcast_shapes((2, 1), (3,))
     (2, 3)
     """
+    return _broadcast("broadcast_shapes", [_dims(shape) for shape in shapes])
+
+
+def _broadcast(op: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     out: list[int] = []
-    for shape in map(_dims, shapes):
+    for shape in shapes:
         out = [1] * (len(shape) - len(out)) + out
         lead = len(out) - len(shape)
         for i, n in enumerate(shape):
             if n < 0:
-                raise core.ShapeError(f"broadcast_shapes: shape {shape} has a negative size")
+                raise core.ShapeError(f"{op}: shape {shape} has a negative size")
             if n != 1 and out[lead + i] not in (1, n):
                 raise core.ShapeError(
-                    f"broadcast_shapes: {', '.join(map(str, map(_dims, shapes)))} do not broadcast: {out[lead + i]} and {n} differ"
+                    f"{op}: {', '.join(map(str, shapes))} do not broadcast: {out[lead + i]} and {n} differ"
                 )
             out[lead + i] = n if out[lead + i] == 1 else out[lead + i]
     return tuple(out)
@@ -435,7 +439,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     [(2, 3), (2, 3)]
     """
     tensors = _given(tensors)
-    shape = broadcast_shapes(*[x.shape for x in tensors])
+    shape = _broadcast("broadcast_tensors", [x.shape for x in tensors])
     return tuple([expand(x, shape) for x in tensors])
 
 
@@ -505,7 +509,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 
 
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Matrices with the last axis of `input` on the diagonal `offset`, zero elsewhere, spanned by the axes `dim1` and `dim2`.
+    """Matrices, spanned by the axes `dim1` and `dim2`, with the last axis of `input` on a diagonal and zero elsewhere.
 
     >>> gg.diag_embed(gg.tensor([1, 2]))
     tensor([[1, 0],
@@ -559,8 +563,8 @@ class Unfold(View):
         self.shape, self.args = x.shape, (dimension, size, step)
         return core.unfold_windows(x, dimension, size, step)
 
-    # Windows that are m = ceil(size / step) apart do not overlap: dx is the sum over the m classes of such windows, each of
-    # which is placed in zeros at once.
+    # Windows that are m = ceil(size / step) apart do not overlap: dx is the sum over the m classes of such windows,
+    # each of which is placed in zeros at once.
     def backward(self, dy: Tensor) -> Tensor:
         dimension, size, step = self.args
         d = _axis("unfold", dimension, len(self.shape))
@@ -602,8 +606,8 @@ class AsStrided(View):
         self.args = _dims(size), _dims(stride), offset
         return core.as_strided(x, size, stride, offset)
 
-    # Gradients of outputs that read one place of the storage add up there; x takes its own places' share, divided by how
-    # many elements of x lie there.
+    # Gradients of outputs that read one place of the storage add up there; x takes its own places' share, divided by
+    # how many elements of x lie there.
     def backward(self, dy: Tensor) -> Tensor:
         places = [self.input, self.args]
         low = min(offset for _, _, offset in places)
@@ -805,7 +809,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     """Coordinates of a grid: views of the vectors, each expanded over the others' axes.
 
-    `indexing="ij"` (the default) lets the first vector run along axis 0, `"xy"` along axis 1 and the second along axis 0.
+    `indexing="ij"` (the default) lets the first vector run along axis 0, `"xy"` along axis 1, the second along axis 0.
 
     >>> gg.meshgrid(gg.tensor([1, 2]), gg.tensor([3, 4]), indexing="ij")[0]
     tensor([[1, 1],
@@ -895,7 +899,7 @@ def reshaping(function: F) -> F:
     return method  # type: ignore[return-value]
 
 
-# ---- Copies ------------------------------------------------------------------------------------------------------------
+# ---- Copies ----------------------------------------------------------------------------------------------------------
 
 
 class Clone(Op):
@@ -940,10 +944,10 @@ class To(Op):
 
 
 def to(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """`input` in another dtype, on another device, or like another tensor: to(dtype), to(device), to(device, dtype), to(other).
+    """`input` in another dtype or on another device: to(dtype), to(device), to(device, dtype), to(other tensor).
 
-    `input` itself where nothing changes, unless `copy=True`. Floats become whole numbers by truncation, anything but zero
-    becomes True. `non_blocking` is accepted for transfers.
+    `input` itself where nothing changes, unless `copy=True`. Floats become whole numbers by truncation, anything but
+    zero becomes True. `non_blocking` is accepted for transfers.
 
     >>> gg.tensor([0.5, 2.9]).to(gg.int64)
     tensor([0, 2])
@@ -1056,7 +1060,9 @@ class Copy(Op):
         return core.to(core.expand(source, destination.shape), destination.dtype)
 
     # Nothing of the destination's old elements is left; the source's gradient is that of broadcasting and conversion.
-    def backward(self, dy: Tensor) -> tuple[None, Tensor]:
+    def backward(self, dy: Tensor) -> tuple[None, Tensor | None]:
+        if not self.needs[1]:
+            return None, None
         shape, dtype = self.source
         return None, unbroadcast(dy, shape).to(dtype)
 
@@ -1348,7 +1354,7 @@ def tile(input: Tensor, dims: Size) -> Tensor:
 def repeat_interleave(
     input: Tensor, repeats: int | Tensor | None = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
-    """A copy with each element along `dim` repeated, all so often or each by its own count; flattened first without `dim`.
+    """A copy with each element along `dim`, or of all, repeated so often, or each by its own count.
 
     Given the counts alone, the index that would do it.
 
@@ -1378,8 +1384,8 @@ def repeat_interleave(
         return reshape(copies, (*shape[:d], n * repeats, *shape[d + 1 :]))
     if repeats.shape != (n,):
         raise core.ShapeError(
-            f"repeat_interleave: repeats {repeats.shape} must have one count for each of the {n} elements of axis {d} of "
-            f"{input.shape} {input.dtype}"
+            f"repeat_interleave: repeats {repeats.shape} must have one count for each of the {n} elements of axis "
+            f"{d} of {input.shape} {input.dtype}"
         )
     return input.index_select(d, core.repeat_index(repeats, output_size))
 
@@ -1433,8 +1439,8 @@ class Pad(Op):
         self.shape, self.pad, self.mode = x.shape, pad, mode
         return core.pad(x, pad, mode, value)
 
-    # A border's gradient belongs to the elements it repeats: it is folded back onto them, axis by axis; what was cropped
-    # has none. Crops come before a circular border and after the others, so here it is the other way round.
+    # A border's gradient belongs to the elements it repeats: it is folded back onto them, axis by axis; what was
+    # cropped has none. Crops come before a circular border and after the others, so here it is the other way round.
     def backward(self, dy: Tensor) -> Tensor:
         if self.mode == "constant":
             return pad(dy, [-p for p in self.pad])
@@ -1478,8 +1484,8 @@ def _pad_axis(x: Tensor, d: int, before: int, after: int) -> Tensor:
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """A copy with borders: `pad` counts (left, right) for the last axis, then for the one before, and so on.
 
-    `mode` fills them with `value` ("constant", 0 by default), mirrored about the outermost elements ("reflect"), with the
-    outermost elements ("replicate") or from the other end ("circular"). Negative counts crop.
+    `mode` fills them with `value` ("constant", 0 by default), mirrored about the outermost elements ("reflect"), with
+    the outermost elements ("replicate") or from the other end ("circular"). Negative counts crop.
 
     >>> gg.nn.functional.pad(gg.tensor([1, 2, 3]), (1, 2))
     tensor([0, 1, 2, 3, 0, 0])
@@ -1525,7 +1531,7 @@ def combinations(input: Tensor, r: int = 2, with_replacement: builtins.bool = Fa
         raise core.ShapeError(f"combinations: r {r} must not be negative")
     if r == 0:
         return core.empty((0,), input.dtype, input.device)
-    # Row-major order of the r-dimensional grid of indices, where they increase (or do not decrease), is the order wanted.
+    # Row-major order of the r-dimensional grid of indices, where they increase (or do not decrease), is what is wanted.
     grids = meshgrid(*[core.arange_int(0, input.numel(), 1, core.int64, input.device)] * r, indexing="ij")
     kept = None
     for a, b in itertools.pairwise(grids):
