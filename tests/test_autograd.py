@@ -327,15 +327,21 @@ def test_matches_torch_on_random_in_place_programs():
                 y.view(-1)[i::2].exp_()
         return y
 
-    for _ in range(30):
+    compared = 0
+    for _ in range(60):
         choices = [(int(random.integers(0, 6)), int(random.integers(0, 3))) for _ in range(5)]
         start = random.uniform(-0.5, 0.5, (3, 3))
         ours, theirs = gg.tensor(start, requires_grad=True), torch.tensor(start, requires_grad=True)
         a, b = program(gg, ours, choices), program(torch, theirs, choices)
         np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-9)
+        try:
+            b.sum().backward()
+        except RuntimeError:  # PyTorch's exp_ saves the very memory that a later step changes; ours saves its own
+            continue
         a.sum().backward()
-        b.sum().backward()
         np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-9, err_msg=str(choices))
+        compared += 1
+    assert compared >= 20
 
 
 # Custom functions

@@ -75,11 +75,21 @@ def overwrite(name: str, x: Tensor, y: Tensor) -> Tensor:
                 f"{name}: result type {y.dtype.name.capitalize()} can't be cast to the desired output type {x.dtype.name}"
             )
         y = y.to(x.dtype)
+    if y._node is not None:
+        _keep_operands(y._node, x)
     core.copy_(x, y)
     note_change(x)
     if y.requires_grad or (recording() and x.requires_grad):
         _adopt(x, y)
     return x
+
+
+def _keep_operands(node: Op, x: Tensor) -> None:
+    """What the op saved of x is about to be overwritten: the op gets a copy."""
+    saved = node._saved
+    if type(saved) is tuple and any(t is x for t in saved):
+        node._saved = tuple([t.detach().clone() if t is x else t for t in saved])
+        node._versions = [0 if t is x else version for t, version in zip(saved, node._versions)]
 
 
 def _kind(dtype: Any) -> int:

@@ -137,37 +137,47 @@ class Sub(Op):
         return unbroadcast(dy, self.shapes[0]) if da else None, unbroadcast(-dy, self.shapes[1]) if db else None
 
 
-class Mul(OfTwo):
+class Mul(Op):
     """a b"""
 
-    kernel = core.mul
+    # Each factor is kept only for the other's gradient: one that nobody needs may be changed in place afterwards.
+    def forward(self, a: Operand, b: Operand) -> Tensor:
+        self.shapes = shape_of(a), shape_of(b)
+        self.number = b if not is_tensor(b) else a if not is_tensor(a) else None
+        if self.edges:
+            for_a, for_b = self.edges[0] is not None, self.edges[1] is not None
+            self.save(a if for_b and is_tensor(a) else None, b if for_a and is_tensor(b) else None)
+        return core.mul(a, b)
 
-    def first(self, a: Any, b: Any, dy: Tensor) -> Tensor:
-        return dy * b
-
-    def second(self, a: Any, b: Any, dy: Tensor) -> Tensor:
-        return dy * a
+    # dL/da = dy b, dL/db = dy a
+    def backward(self, dy: Tensor) -> Gradients:
+        a, b = self.saved
+        da = db = None
+        if self.edges[0] is not None:
+            da = unbroadcast(dy * (self.number if b is None else b), self.shapes[0])
+        if self.edges[1] is not None:
+            db = unbroadcast(dy * (self.number if a is None else a), self.shapes[1])
+        return da, db
 
 
 class Div(Op):
     """y = a / b"""
 
     def forward(self, a: Operand, b: Operand) -> Tensor:
-        self.shape = shape_of(a)
-        self.number = None if is_tensor(b) else b
-        y = core.div(a, b)
-        self.save(b if is_tensor(b) else None, y if is_tensor(b) else None)
-        return y
+        self.shapes = shape_of(a), shape_of(b)
+        self.numbers = None if is_tensor(a) else a, None if is_tensor(b) else b
+        if self.edges:
+            self.save(a if self.edges[1] is not None and is_tensor(a) else None, b if is_tensor(b) else None)
+        return core.div(a, b)
 
     # dL/da = dy / b; dy/db = -a / b^2 = -y / b
     def backward(self, dy: Tensor) -> Gradients:
-        b, y = self.saved
-        if b is None:
-            return unbroadcast(dy / self.number, self.shape), None
-        da = unbroadcast(dy / b, self.shape) if self.edges[0] is not None else None
+        a, b = (t if n is None else n for t, n in zip(self.saved, self.numbers))
+        da = unbroadcast(dy / b, self.shapes[0]) if self.edges[0] is not None else None
         if self.edges[1] is None:
             return da, None
-        return da, unbroadcast(-dy * (y / b) if recording() else core.div_backward(y, b, dy), b.shape)
+        y = a / b
+        return da, unbroadcast(-dy * (y / b) if recording() else core.div_backward(y, b, dy), self.shapes[1])
 
 
 class Neg(Op):
