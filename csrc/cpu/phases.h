@@ -6,11 +6,15 @@
 // position q of that line takes tap t from position q + offset(t). Positions between the rows compute garbage that
 // nobody stores.
 #pragma once
+#include <utility>
+
 #include "core/dtype.h"
 #include "cpu/vec.h"
 
 namespace gg::GG_ISA {
 namespace {
+
+constexpr bool kMasks = GG_VECTOR_BYTES == 64;  // load_n and store_n are single instructions
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 inline int64_t floor_div(int64_t a, int64_t b) { return -ceil_div(-a, b); }
@@ -111,47 +115,88 @@ struct Windows {
   }
 };
 
+template <class C, int... i> inline Vec<C> even_lanes(Vec<C> a, Vec<C> b, std::integer_sequence<int, i...>) {
+  return __builtin_shufflevector(a, b, (2 * i)...);
+}
+
+// y[i] = x[i * stride]
 template <class T, class C> inline void copy_strided(const T* x, int64_t stride, C* y, int64_t n) {
   constexpr int L = kLanes<C>;
   int64_t i = 0;
   if (stride == 1) {
     for (; i + L <= n; i += L) store(y + i, load(x + i));
+    if (kMasks && i < n) return store_n(y + i, load_n(x + i, n - i), n - i);
     for (; i < n; ++i) y[i] = load1(x + i);
   } else if (stride == 2) {
+    constexpr auto lanes = std::make_integer_sequence<int, L>();
+    for (; i + L < n; i += L) store(y + i, even_lanes<C>(load(x + 2 * i), load(x + 2 * i + L), lanes));
+    if (kMasks && i < n) {
+      const int64_t left = 2 * (n - i) - 1;  // elements that may be read
+      const Vec<C> low = load_n(x + 2 * i, smaller(left, L));
+      const Vec<C> high = left > L ? load_n(x + 2 * i + L, left - L) : Vec<C>{};
+      return store_n(y + i, even_lanes<C>(low, high, lanes), n - i);
+    }
     for (; i < n; ++i) y[i] = load1(x + 2 * i);
   } else {
     for (; i < n; ++i) y[i] = load1(x + i * stride);
   }
 }
 
+// y[i * stride] = x[i]
+template <class T, class C> inline void spread_strided(const C* x, T* y, int64_t stride, int64_t n) {
+  if (stride == 1)
+    for (int64_t i = 0; i < n; ++i) store1(y + i, x[i]);
+  else
+    for (int64_t i = 0; i < n; ++i) store1(y + i * stride, x[i]);
+}
+
 template <class C> inline void fill(C* p, C value, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = value;
 }
 
-// Writes all phase lines of one channel of n images: lines[slot][line], border elsewhere. x is a dense image of that
-// channel.
-template <class T, class C>
-void cut_phases(const Windows& w, const T* x, int64_t image_stride, int64_t n, C border, C* lines, int64_t line) {
+// f(element of x, position in its phase line, count, line number): every stretch of n images' rows that lies in the
+// lines.
+template <class F> inline void each_phase_row(const Windows& w, int64_t image_stride, int64_t n, const F& f) {
   const WindowAxis &ad = w.axis[0], &ah = w.axis[1], &aw = w.axis[2];
+  int64_t slot = 0;
   for (int64_t sd = 0; sd < ad.slots(); ++sd)
     for (int64_t sh = 0; sh < ah.slots(); ++sh)
-      for (int64_t sw = 0; sw < aw.slots(); ++sw, lines += line) {
+      for (int64_t sw = 0; sw < aw.slots(); ++sw, ++slot) {
         const int64_t pd = ad.phase(sd), ph = ah.phase(sh), pw = aw.phase(sw);
         const int64_t column = aw.first(pw), count = aw.last(pw) - column;
-        C* end = lines;
-        if (count > 0)
-          for (int64_t i = 0; i < n; ++i)
-            for (int64_t jd = ad.first(pd); jd < ad.last(pd); ++jd)
-              for (int64_t jh = ah.first(ph); jh < ah.last(ph); ++jh) {
-                const int64_t d = jd * ad.stride + pd - ad.pad, h = jh * ah.stride + ph - ah.pad;
-                const T* row = x + i * image_stride + (d * ah.in + h) * aw.in + (column * aw.stride + pw - aw.pad);
-                C* out = lines + i * w.image + w.position(jd, jh, column);
-                fill(end, border, out - end);
-                copy_strided(row, aw.stride, out, count);
-                end = out + count;
-              }
-        fill(end, border, lines + line - end);
+        if (count <= 0) continue;
+        const int64_t d0 = ad.first(pd), d1 = ad.last(pd), h0 = ah.first(ph), h1 = ah.last(ph);
+        const int64_t w0 = column * aw.stride + pw - aw.pad;
+        for (int64_t i = 0; i < n; ++i)
+          for (int64_t jd = d0; jd < d1; ++jd)
+            for (int64_t jh = h0; jh < h1; ++jh) {
+              const int64_t d = jd * ad.stride + pd - ad.pad, h = jh * ah.stride + ph - ah.pad;
+              f(i * image_stride + (d * ah.in + h) * aw.in + w0, i * w.image + w.position(jd, jh, column), count, slot);
+            }
       }
+}
+
+// Writes all phase lines of one channel of n images: lines[slot][line], border elsewhere.
+template <class T, class C>
+void cut_phases(const Windows& w, const T* x, int64_t image_stride, int64_t n, C border, C* lines, int64_t line) {
+  C* end = lines;  // written so far
+  const int64_t stride = w.axis[2].stride;
+  each_phase_row(w, image_stride, n, [&](int64_t from, int64_t to, int64_t count, int64_t slot) {
+    C* out = lines + slot * line + to;
+    fill(end, border, out - end);
+    copy_strided(x + from, stride, out, count);
+    end = out + count;
+  });
+  fill(end, border, lines + w.slots * line - end);
+}
+
+// The inverse: every element of x from its phase line; elements that no line holds keep what they are.
+template <class T, class C>
+void join_phases(const Windows& w, const C* lines, int64_t line, int64_t image_stride, int64_t n, T* x) {
+  const int64_t stride = w.axis[2].stride;
+  each_phase_row(w, image_stride, n, [&](int64_t to, int64_t from, int64_t count, int64_t slot) {
+    spread_strided(lines + slot * line + from, x + to, stride, count);
+  });
 }
 
 // A maximal stretch of outputs that lie side by side in one row: `count` outputs from position q, for column `at` of

@@ -310,6 +310,15 @@ from glassgrad.ops.conv import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from glassgrad.ops.pool import (
+    adaptive_avg_pool1d,
+    adaptive_max_pool1d_with_indices as adaptive_max_pool1d,
+    avg_pool1d,
+    max_pool1d,
+    max_pool1d_with_indices,
+    max_pool2d,
+    max_pool3d,
+)
 
 # softmax, norm and loss
 

@@ -7,9 +7,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from op_table import Bad, Random, Row, Sample
 
 import glassgrad as gg
+from op_table import Bad, Random, Row, Sample
 
 SUMS = {"float32": (1e-4, 1e-4), "float16": (4e-3, 4e-3), "bfloat16": (3e-2, 3e-2)}  # of some hundred products
 

@@ -1,0 +1,474 @@
+// Pooling on the CPU over shifted images (cpu/phases.h): the outputs of several rows and planes side by side fill a
+// vector, and a tap is one contiguous load at a fixed offset, whatever the stride. Planes are dealt to threads, so
+// every sum has one order. Adaptive windows differ in size and go row by row instead.
+#include "core/dispatch.h"
+#include "core/parallel.h"
+#include "cpu/phases.h"
+#include "cpu/scratch.h"
+#include "ops/pool/pool.h"
+
+namespace gg::GG_ISA {
+namespace {
+
+constexpr int kTile = 4;                  // vectors of outputs whose maxima or sums stay in registers
+constexpr int64_t kLinePositions = 4096;  // phase lines of a task: L1 and L2
+constexpr int64_t kTaskItems = 32768;
+
+template <class F> void dispatch_pooled(DType t, F&& f) {
+  if (t == DType::Int64) return f.template operator()<int64_t>();
+  dispatch_floating(t, f);
+}
+template <class F> void dispatch_index(DType t, F&& f) {
+  if (t == DType::Int32) return f.template operator()<int32_t>();
+  f.template operator()<int64_t>();
+}
+
+template <class C> constexpr C lowest() {
+  if constexpr (sizeof(C) == sizeof(int64_t) && C(0.5) == C(0))
+    return C(INT64_MIN);
+  else
+    return -C(__builtin_inf());
+}
+
+int64_t volume(const int64_t (&n)[3]) { return n[0] * n[1] * n[2]; }
+
+// What the sliding kernels share: windows, tap offsets, and how planes are grouped.
+struct Sliding {
+  Windows windows;
+  OutputMap map;
+  int64_t taps, together, line, width;  // together: planes whose lines are cut at once
+
+  Sliding(const PoolShape& s, int64_t width)
+      : windows({{s.in[0], s.out[0], s.stride[0], s.pad[0], s.kernel[0], 0, s.dilation[0]},
+                 {s.in[1], s.out[1], s.stride[1], s.pad[1], s.kernel[1], 0, s.dilation[1]},
+                 {s.in[2], s.out[2], s.stride[2], s.pad[2], s.kernel[2], 0, s.dilation[2]}}),
+        map{volume(s.out), {s.out[1] * s.out[2], s.out[2], 1}},
+        taps(volume(s.kernel)),
+        width(width) {
+    together = larger(1, smaller(s.planes, kLinePositions / (windows.image * windows.slots)));
+    line = windows.line(together, width);
+  }
+  // f(number, offset in the lines, offset in a plane)
+  template <class F> void each_tap(const PoolShape& s, const F& f) const {
+    int64_t i = 0;
+    for (int64_t a = 0; a < s.kernel[0]; ++a)
+      for (int64_t b = 0; b < s.kernel[1]; ++b)
+        for (int64_t c = 0; c < s.kernel[2]; ++c, ++i)
+          f(i, windows.offset(a, b, c, line),
+            (a * s.dilation[0] * s.in[1] + b * s.dilation[1]) * s.in[2] + c * s.dilation[2]);
+  }
+  int64_t groups(int64_t planes) const { return ceil_div(planes, together); }
+  int64_t grain(const PoolShape& s) const {
+    const int64_t work = together * (volume(s.in) + volume(s.out) * (taps + 4));
+    return larger(1, kTaskItems / work);
+  }
+};
+
+// Running maxima and the tap that holds each: a NaN wins and stays, the first of equals stays.
+template <class C, bool kIndex>
+void max_tile(int64_t taps, const C* b, const int64_t* offset, const typename int_of<C>::type* place, C* m,
+              typename int_of<C>::type* at) {
+  constexpr int L = kLanes<C>;
+  using I = typename int_of<C>::type;
+  Vec<C> best[kTile];
+  Vec<I> best_at[kTile];
+#pragma GCC unroll 4
+  for (int j = 0; j < kTile; ++j) {
+    best[j] = splat(lowest<C>());
+    best_at[j] = splat(I(-1));
+  }
+  for (int64_t t = 0; t < taps; ++t) {
+    const C* row = b + offset[t];
+    const Vec<I> here = splat(place[t]);
+#pragma GCC unroll 4
+    for (int j = 0; j < kTile; ++j) {
+      const Vec<C> v = load(row + j * L);
+      const Mask<C> take = (v > best[j]) | (v != v);
+      best[j] = take ? v : best[j];
+      if constexpr (kIndex) best_at[j] = take ? here : best_at[j];
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < kTile; ++j) {
+    store(m + j * L, best[j]);
+    if constexpr (kIndex) store(at + j * L, best_at[j]);
+  }
+}
+
+template <class T, class C> inline void store_row(const C* c, T* y, int64_t n) {
+  constexpr int L = kLanes<C>;
+  int64_t i = 0;
+  for (; i + L <= n; i += L) store(y + i, load(c + i));
+  if (kMasks && i < n) return store_n(y + i, load_n(c + i, n - i), n - i);
+  for (; i < n; ++i) store1(y + i, c[i]);
+}
+
+// Where nothing was greater than the lowest value (all of the window is -inf): the window's first element.
+int64_t first_place(const PoolShape& s, int64_t output) {
+  const int64_t o[3] = {output / (s.out[1] * s.out[2]), output / s.out[2] % s.out[1], output % s.out[2]};
+  int64_t place = 0;
+  for (int i = 0; i < 3; ++i) {
+    int64_t at = o[i] * s.stride[i] - s.pad[i];
+    if (at < 0) at += ceil_div(-at, s.dilation[i]) * s.dilation[i];
+    place = place * s.in[i] + smaller(at, s.in[i] - 1);
+  }
+  return place;
+}
+
+template <class T, class X, bool kIndex> void max_pool(const PoolShape& s, const T* x, T* y, X* index) {
+  using C = compute_t<T>;
+  using I = typename int_of<C>::type;
+  const Sliding p(s, kTile * kLanes<C>);
+  const int64_t in = volume(s.in), out = volume(s.out);
+  Scratch<int64_t> offset(p.taps);
+  Scratch<I> place(p.taps);
+  p.each_tap(s, [&](int64_t t, int64_t line, int64_t plane) {
+    offset[t] = line;
+    place[t] = I(plane);
+  });
+  parallel_for(p.groups(s.planes), p.grain(s), [&](int64_t begin, int64_t end) {
+    Scratch<C> lines(p.windows.slots * p.line);
+    Scratch<Run> runs(max_runs(p.windows, p.together, p.width));
+    Scratch<int64_t> first(max_tiles(p.windows, p.together, p.width) + 1);
+    C best[kTile * kLanes<C>];
+    I at[kTile * kLanes<C>];
+    int64_t tiles = 0, cut_for = 0;
+    for (int64_t group = begin; group < end; ++group) {
+      const int64_t plane = group * p.together, n = smaller(p.together, s.planes - plane);
+      if (n != cut_for) tiles = cut_runs(p.windows, p.map, n, p.width, false, runs.data(), first.data());
+      cut_for = n;
+      cut_phases(p.windows, x + plane * in, in, n, lowest<C>(), lines.data(), p.line);
+      for (int64_t t = 0; t < tiles; ++t) {
+        max_tile<C, kIndex>(p.taps, lines.data() + t * p.width, offset.data(), place.data(), best, at);
+        for (const Run* r = &runs[first[t]]; r < &runs[first[t + 1]]; ++r) {
+          store_row(best + r->at, y + plane * out + r->y, r->count);
+          if constexpr (kIndex) {
+            const int64_t o = r->y % out, w = o % s.out[2], h = o / s.out[2] % s.out[1], d = o / s.out[2] / s.out[1];
+            const int64_t base = ((d * s.stride[0] - s.pad[0]) * s.in[1] + h * s.stride[1] - s.pad[1]) * s.in[2] +
+                                 w * s.stride[2] - s.pad[2];
+            X* to = index + plane * out + r->y;
+            bool found = true;
+            for (int64_t i = 0; i < r->count; ++i) {
+              found &= at[r->at + i] >= 0;
+              to[i] = X(base + i * s.stride[2] + at[r->at + i]);
+            }
+            if (!found)
+              for (int64_t i = 0; i < r->count; ++i)
+                if (at[r->at + i] < 0) to[i] = X(first_place(s, o + i));
+          }
+        }
+      }
+    }
+  });
+}
+
+void max_pool_forward(DType t, const PoolShape& s, const void* x, void* y, DType index_type, void* index) {
+  dispatch_pooled(t, [&]<class T>() {
+    if (!index) return max_pool<T, int32_t, false>(s, static_cast<const T*>(x), static_cast<T*>(y), nullptr);
+    dispatch_index(index_type, [&]<class X>() {
+      max_pool<T, X, true>(s, static_cast<const T*>(x), static_cast<T*>(y), static_cast<X*>(index));
+    });
+  });
+}
+
+// Adaptive windows: [begin(o), end(o)) of an axis.
+struct Adaptive {
+  const PoolShape& s;
+  int64_t begin(int axis, int64_t o) const { return o * s.in[axis] / s.out[axis]; }
+  int64_t end(int axis, int64_t o) const { return ceil_div((o + 1) * s.in[axis], s.out[axis]); }
+  int64_t count(int axis, int64_t o) const { return end(axis, o) - begin(axis, o); }
+};
+
+void adaptive_max_pool_forward(DType t, const PoolShape& s, const void* x, void* y, DType index_type, void* index) {
+  const int64_t in = volume(s.in), out = volume(s.out);
+  const Adaptive a{s};
+  dispatch_floating(t, [&]<class T>() {
+    dispatch_index(index_type, [&]<class X>() {
+      parallel_for(s.planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
+        for (int64_t p = begin; p < end; ++p) {
+          const T* plane = static_cast<const T*>(x) + p * in;
+          int64_t o = p * out;
+          for (int64_t d = 0; d < s.out[0]; ++d)
+            for (int64_t h = 0; h < s.out[1]; ++h)
+              for (int64_t w = 0; w < s.out[2]; ++w, ++o) {
+                int64_t at = (a.begin(0, d) * s.in[1] + a.begin(1, h)) * s.in[2] + a.begin(2, w);
+                auto best = lowest<compute_t<T>>();
+                for (int64_t i = a.begin(0, d); i < a.end(0, d); ++i)
+                  for (int64_t j = a.begin(1, h); j < a.end(1, h); ++j)
+                    for (int64_t k = a.begin(2, w); k < a.end(2, w); ++k) {
+                      const int64_t here = (i * s.in[1] + j) * s.in[2] + k;
+                      const auto v = load1(plane + here);
+                      if (v > best || v != v) {
+                        best = v;
+                        at = here;
+                      }
+                    }
+                store1(static_cast<T*>(y) + o, best);
+                static_cast<X*>(index)[o] = X(at);
+              }
+        }
+      });
+    });
+  });
+}
+
+void pool_gather(DType t, int64_t planes, int64_t in, int64_t out, const void* x, DType index_type, const void* index,
+                 void* y) {
+  dispatch_size(item_size(t), [&]<class T>() {
+    dispatch_index(index_type, [&]<class X>() {
+      parallel_for(planes, larger(1, kTaskItems / (out + 1)), [&](int64_t begin, int64_t end) {
+        for (int64_t p = begin; p < end; ++p)
+          for (int64_t o = p * out; o < (p + 1) * out; ++o)
+            static_cast<T*>(y)[o] = static_cast<const T*>(x)[p * in + static_cast<const X*>(index)[o]];
+      });
+    });
+  });
+}
+
+void pool_scatter(DType t, int64_t planes, int64_t in, int64_t out, const void* y, DType index_type, const void* index,
+                  void* x) {
+  dispatch_floating(t, [&]<class T>() {
+    using C = compute_t<T>;
+    constexpr bool direct = sizeof(T) == sizeof(C);
+    dispatch_index(index_type, [&]<class X>() {
+      parallel_for(planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
+        Scratch<C> sum(direct ? 1 : in);
+        for (int64_t p = begin; p < end; ++p) {
+          T* plane = static_cast<T*>(x) + p * in;
+          C* to = sum.data();
+          if constexpr (direct) to = plane;
+          memset(to, 0, size_t(in) * sizeof(C));
+          const T* from = static_cast<const T*>(y) + p * out;
+          const X* at = static_cast<const X*>(index) + p * out;
+          for (int64_t o = 0; o < out; ++o) to[at[o]] += load1(from + o);
+          if constexpr (!direct) store_row(to, plane, in);
+        }
+      });
+    });
+  });
+}
+
+bool max_unpool_forward(int item_size, int64_t planes, int64_t in, int64_t out, const void* y, const int64_t* index,
+                        void* x) {
+  for (int64_t o = 0; o < planes * out; ++o)
+    if (index[o] < 0 || index[o] >= in) return false;
+  dispatch_size(item_size, [&]<class T>() {
+    parallel_for(planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        T* plane = static_cast<T*>(x) + p * in;
+        memset(plane, 0, size_t(in) * sizeof(T));
+        for (int64_t o = p * out; o < (p + 1) * out; ++o) plane[index[o]] = static_cast<const T*>(y)[o];
+      }
+    });
+  });
+  return true;
+}
+
+// How many elements a window of an axis counts.
+int64_t axis_count(const PoolShape& s, Divisor divisor, int axis, int64_t o) {
+  int64_t begin = o * s.stride[axis] - s.pad[axis];
+  int64_t end = smaller(begin + s.kernel[axis], s.in[axis] + s.pad[axis]);
+  if (!divisor.count_pad) {
+    begin = larger(begin, 0);
+    end = smaller(end, s.in[axis]);
+  }
+  return end - begin;
+}
+
+// f(run, first output's w, count along d and h): divisors are that times the count along w, or the override.
+template <class C> struct Divisors {
+  const PoolShape& s;
+  Divisor divisor;
+  Scratch<C> along_w;
+  Divisors(const PoolShape& s, Divisor divisor) : s(s), divisor(divisor), along_w(s.out[2]) {
+    for (int64_t w = 0; w < s.out[2]; ++w) along_w[w] = divisor.override ? C(1) : C(axis_count(s, divisor, 2, w));
+  }
+  C row(int64_t d, int64_t h) const {
+    return divisor.override ? C(divisor.override) : C(axis_count(s, divisor, 0, d) * axis_count(s, divisor, 1, h));
+  }
+  // c[i] /= the divisor of output o + i of a plane, for outputs of one row.
+  void divide(C* c, int64_t o, int64_t n) const {
+    const int64_t w = o % s.out[2];
+    const C r = row(o / s.out[2] / s.out[1], o / s.out[2] % s.out[1]);
+    for (int64_t i = 0; i < n; ++i) c[i] /= r * along_w[w + i];
+  }
+};
+
+template <class T> void avg_pool(const PoolShape& s, Divisor divisor, const T* x, T* y) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  const Sliding p(s, kTile * L);
+  const Divisors<C> divisors(s, divisor);
+  const int64_t in = volume(s.in), out = volume(s.out);
+  Scratch<int64_t> offset(p.taps);
+  p.each_tap(s, [&](int64_t t, int64_t line, int64_t) { offset[t] = line; });
+  parallel_for(p.groups(s.planes), p.grain(s), [&](int64_t begin, int64_t end) {
+    Scratch<C> lines(p.windows.slots * p.line);
+    Scratch<Run> runs(max_runs(p.windows, p.together, p.width));
+    Scratch<int64_t> first(max_tiles(p.windows, p.together, p.width) + 1);
+    C sum[kTile * L];
+    int64_t tiles = 0, cut_for = 0;
+    for (int64_t group = begin; group < end; ++group) {
+      const int64_t plane = group * p.together, n = smaller(p.together, s.planes - plane);
+      if (n != cut_for) tiles = cut_runs(p.windows, p.map, n, p.width, false, runs.data(), first.data());
+      cut_for = n;
+      cut_phases(p.windows, x + plane * in, in, n, C(0), lines.data(), p.line);
+      for (int64_t t = 0; t < tiles; ++t) {
+        Vec<C> acc[kTile] = {};
+        for (int64_t tap = 0; tap < p.taps; ++tap) {
+          const C* row = lines.data() + t * p.width + offset[tap];
+#pragma GCC unroll 4
+          for (int j = 0; j < kTile; ++j) acc[j] += load(row + j * L);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < kTile; ++j) store(sum + j * L, acc[j]);
+        for (const Run* r = &runs[first[t]]; r < &runs[first[t + 1]]; ++r) {
+          divisors.divide(sum + r->at, r->y % out, r->count);
+          store_row(sum + r->at, y + plane * out + r->y, r->count);
+        }
+      }
+    }
+  });
+}
+
+void avg_pool_forward(DType t, const PoolShape& s, Divisor divisor, const void* x, void* y) {
+  dispatch_pooled(t, [&]<class T>() { avg_pool(s, divisor, static_cast<const T*>(x), static_cast<T*>(y)); });
+}
+
+// dx[i] = sum of dy[o] / divisor(o) over the windows o that hold i: the taps' offsets again, adding into the phase
+// lines.
+template <class T> void avg_pool_adjoint(const PoolShape& s, Divisor divisor, const T* dy, T* dx) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  const Sliding p(s, kTile * L);
+  const Divisors<C> divisors(s, divisor);
+  const int64_t in = volume(s.in), out = volume(s.out);
+  Scratch<int64_t> offset(p.taps);
+  p.each_tap(s, [&](int64_t t, int64_t line, int64_t) { offset[t] = line; });
+  parallel_for(p.groups(s.planes), p.grain(s), [&](int64_t begin, int64_t end) {
+    Scratch<C> lines(p.windows.slots * p.line);
+    Scratch<Run> runs(max_runs(p.windows, p.together, p.width));
+    Scratch<int64_t> first(max_tiles(p.windows, p.together, p.width) + 1);
+    C part[kTile * L];
+    int64_t tiles = 0, cut_for = 0;
+    for (int64_t group = begin; group < end; ++group) {
+      const int64_t plane = group * p.together, n = smaller(p.together, s.planes - plane);
+      if (n != cut_for) tiles = cut_runs(p.windows, p.map, n, p.width, false, runs.data(), first.data());
+      cut_for = n;
+      fill(lines.data(), C(0), p.windows.slots * p.line);
+      for (int64_t t = 0; t < tiles; ++t) {
+        fill(part, C(0), kTile * L);
+        for (const Run* r = &runs[first[t]]; r < &runs[first[t + 1]]; ++r) {
+          copy_strided(dy + plane * out + r->y, 1, part + r->at, r->count);
+          divisors.divide(part + r->at, r->y % out, r->count);
+        }
+        for (int64_t tap = 0; tap < p.taps; ++tap) {
+          C* row = lines.data() + t * p.width + offset[tap];
+#pragma GCC unroll 4
+          for (int j = 0; j < kTile; ++j) store(row + j * L, load(row + j * L) + load(part + j * L));
+        }
+      }
+      memset(dx + plane * in, 0, size_t(n * in) * sizeof(T));
+      join_phases(p.windows, lines.data(), p.line, in, n, dx + plane * in);
+    }
+  });
+}
+
+void avg_pool_backward(DType t, const PoolShape& s, Divisor divisor, const void* dy, void* dx) {
+  dispatch_floating(t,
+                    [&]<class T>() { avg_pool_adjoint(s, divisor, static_cast<const T*>(dy), static_cast<T*>(dx)); });
+}
+
+template <class T> compute_t<T> sum_row(const T* x, int64_t n) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  Vec<C> acc = {};
+  int64_t i = 0;
+  for (; i + L <= n; i += L) acc += load(x + i);
+  C total = sum_lanes<C>(acc);
+  for (; i < n; ++i) total += load1(x + i);
+  return total;
+}
+
+// Rows of the window are added up first, then stretches of the sum.
+template <class T> void adaptive_avg_pool(const PoolShape& s, const T* x, T* y) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  const Adaptive a{s};
+  const int64_t in = volume(s.in), out = volume(s.out), wide = s.in[2];
+  parallel_for(s.planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
+    Scratch<C> sum(wide);
+    for (int64_t p = begin; p < end; ++p) {
+      T* to = y + p * out;
+      const T* plane = x + p * in;
+      if (out == 1) {
+        store1(to, sum_row(plane, in) / C(in));
+        continue;
+      }
+      for (int64_t d = 0; d < s.out[0]; ++d)
+        for (int64_t h = 0; h < s.out[1]; ++h) {
+          fill(sum.data(), C(0), wide);
+          for (int64_t i = a.begin(0, d); i < a.end(0, d); ++i)
+            for (int64_t j = a.begin(1, h); j < a.end(1, h); ++j) {
+              const T* row = plane + (i * s.in[1] + j) * wide;
+              int64_t k = 0;
+              for (; k + L <= wide; k += L) store(&sum[k], load(&sum[k]) + load(row + k));
+              for (; k < wide; ++k) sum[k] += load1(row + k);
+            }
+          const int64_t rows = a.count(0, d) * a.count(1, h);
+          for (int64_t w = 0; w < s.out[2]; ++w) {
+            const int64_t n = a.count(2, w);
+            store1(to++, sum_row(&sum[a.begin(2, w)], n) / C(rows * n));
+          }
+        }
+    }
+  });
+}
+
+void adaptive_avg_pool_forward(DType t, const PoolShape& s, const void* x, void* y) {
+  dispatch_floating(t, [&]<class T>() { adaptive_avg_pool(s, static_cast<const T*>(x), static_cast<T*>(y)); });
+}
+
+// dx[i] = sum of dy[o] / count(o) over the windows that hold i: dy is spread along w, then added to the window's rows.
+template <class T> void adaptive_avg_pool_adjoint(const PoolShape& s, const T* dy, T* dx) {
+  using C = compute_t<T>;
+  const Adaptive a{s};
+  const int64_t in = volume(s.in), out = volume(s.out), wide = s.in[2];
+  parallel_for(s.planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
+    Scratch<C> row(wide), plane(in);
+    for (int64_t p = begin; p < end; ++p) {
+      const T* from = dy + p * out;
+      fill(plane.data(), C(0), in);
+      for (int64_t d = 0; d < s.out[0]; ++d)
+        for (int64_t h = 0; h < s.out[1]; ++h) {
+          fill(row.data(), C(0), wide);
+          const int64_t rows = a.count(0, d) * a.count(1, h);
+          for (int64_t w = 0; w < s.out[2]; ++w) {
+            const C part = load1(from++) / C(rows * a.count(2, w));
+            for (int64_t k = a.begin(2, w); k < a.end(2, w); ++k) row[k] += part;
+          }
+          for (int64_t i = a.begin(0, d); i < a.end(0, d); ++i)
+            for (int64_t j = a.begin(1, h); j < a.end(1, h); ++j) {
+              C* to = &plane[(i * s.in[1] + j) * wide];
+              for (int64_t k = 0; k < wide; ++k) to[k] += row[k];
+            }
+        }
+      store_row(plane.data(), dx + p * in, in);
+    }
+  });
+}
+
+void adaptive_avg_pool_backward(DType t, const PoolShape& s, const void* dy, void* dx) {
+  dispatch_floating(t,
+                    [&]<class T>() { adaptive_avg_pool_adjoint(s, static_cast<const T*>(dy), static_cast<T*>(dx)); });
+}
+
+}  // namespace
+
+const PoolKernels pool_kernels = {
+    max_pool_forward,  adaptive_max_pool_forward, pool_gather,
+    pool_scatter,      max_unpool_forward,        avg_pool_forward,
+    avg_pool_backward, adaptive_avg_pool_forward, adaptive_avg_pool_backward,
+};
+
+}  // namespace gg::GG_ISA
