@@ -19,6 +19,7 @@ void bind_interop(pybind11::module_& m);
 
 void bind_elementwise(pybind11::module_& m);
 void bind_reduce(pybind11::module_& m);
+void bind_scan(pybind11::module_& m);
 void bind_layout(pybind11::module_& m);
 void bind_creation(pybind11::module_& m);
 void bind_index(pybind11::module_& m);
@@ -105,6 +106,7 @@ PYBIND11_MODULE(_core, m) {
 
   bind_elementwise(m);
   bind_reduce(m);
+  bind_scan(m);
   bind_layout(m);
   bind_creation(m);
   bind_index(m);

@@ -170,6 +170,42 @@ from glassgrad.ops.elementwise import (
 )
 
 # reduce
+from glassgrad.ops.reduce import (
+    all,  # noqa: A004
+    amax,
+    amin,
+    aminmax,
+    any,  # noqa: A004
+    argmax,
+    argmin,
+    count_nonzero,
+    cumulative_trapezoid,
+    diff,
+    dist,
+    logsumexp,
+    max,  # noqa: A004
+    mean,
+    min,  # noqa: A004
+    nanmean,
+    nansum,
+    norm,
+    prod,
+    renorm,
+    std,
+    std_mean,
+    sum,  # noqa: A004
+    trace,
+    trapezoid,
+    var,
+    var_mean,
+)
+from glassgrad.ops.scan import (
+    cummax,
+    cummin,
+    cumprod,
+    cumsum,
+    logcumsumexp,
+)
 
 # layout and creation
 from glassgrad.ops.creation import (
@@ -323,9 +359,29 @@ from glassgrad.ops.pool import (
 # softmax, norm and loss
 
 # random
+from glassgrad._core import Generator, default_generator
+from glassgrad.ops.random import (
+    bernoulli,
+    feature_dropout,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    multinomial,
+    normal,
+    poisson,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+    seed,
+    set_rng_state,
+)
 
 # Tensor, graph and packages
-from glassgrad import autograd, nn, ops, testing
+from glassgrad import autograd, linalg, nn, ops, random, testing
 from glassgrad.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from glassgrad.config import can_cast, config, finfo, iinfo, memory_stats, result_type
 from glassgrad.printing import set_printoptions

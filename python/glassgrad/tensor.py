@@ -578,6 +578,38 @@ class Tensor(core.TensorBase):
 
     # reduce
 
+    all = ops.reduce.all
+    amax = ops.reduce.amax
+    amin = ops.reduce.amin
+    aminmax = ops.reduce.aminmax
+    any = ops.reduce.any
+    argmax = ops.reduce.argmax
+    argmin = ops.reduce.argmin
+    count_nonzero = ops.reduce.count_nonzero
+    diff = ops.reduce.diff
+    dist = ops.reduce.dist
+    logsumexp = ops.reduce.logsumexp
+    max = ops.reduce.max
+    mean = ops.reduce.mean
+    min = ops.reduce.min
+    nanmean = ops.reduce.nanmean
+    nansum = ops.reduce.nansum
+    norm = ops.reduce.norm
+    prod = ops.reduce.prod
+    renorm = ops.reduce.renorm
+    std = ops.reduce.std
+    sum = ops.reduce.sum
+    trace = ops.reduce.trace
+    var = ops.reduce.var
+    cummax = ops.scan.cummax
+    cummin = ops.scan.cummin
+    cumprod = ops.scan.cumprod
+    cumsum = ops.scan.cumsum
+    logcumsumexp = ops.scan.logcumsumexp
+    cumprod_ = in_place(ops.scan.cumprod)
+    cumsum_ = in_place(ops.scan.cumsum)
+    renorm_ = in_place(ops.reduce.renorm)
+
     # layout
 
     reshape = ops.layout.variadic(ops.layout.reshape)
@@ -721,6 +753,17 @@ class Tensor(core.TensorBase):
     # softmax, norm and loss
 
     # random
+
+    bernoulli = ops.random.bernoulli
+    bernoulli_ = ops.random.bernoulli_
+    cauchy_ = ops.random.cauchy_
+    exponential_ = ops.random.exponential_
+    geometric_ = ops.random.geometric_
+    log_normal_ = ops.random.log_normal_
+    multinomial = ops.random.multinomial
+    normal_ = ops.random.normal_
+    random_ = ops.random.random_
+    uniform_ = ops.random.uniform_
 
 
 def _rebuild(kind: Any, array: NDArray[Any], dtype: Any, requires_grad: bool, shape: tuple[int, ...]) -> Any:

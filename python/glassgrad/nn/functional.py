@@ -83,3 +83,11 @@ from glassgrad.ops.layout import pad as pad
 # softmax, norm and loss
 
 # random
+from glassgrad.ops.random import (
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    feature_alpha_dropout,
+)

@@ -1,5 +1,5 @@
 """The op families: one module each, every op's gradient rule under its forward rule."""
 
-from glassgrad.ops import activation, creation, elementwise, embedding, index, layout, sort
+from glassgrad.ops import activation, creation, elementwise, embedding, index, layout, random, reduce, scan, sort
 
-__all__ = ["activation", "creation", "elementwise", "embedding", "index", "layout", "sort"]
+__all__ = ["activation", "creation", "elementwise", "embedding", "index", "layout", "random", "reduce", "scan", "sort"]
