@@ -456,10 +456,10 @@ def multinomial(
             raise RuntimeError(f"multinomial: {described} has a row with fewer than {num_samples} weights above 0")
         keys = weights / exponential_(creation.empty(weights.shape, dtype=core.float64), generator=generator)
         return keys.topk(num_samples, -1).indices
-    from glassgrad.ops import index
+    from glassgrad.ops import sort
 
     u = rand((*input.shape[:-1], num_samples), dtype=core.float64, generator=generator)
-    return index.searchsorted(weights.cumsum(-1), u * total, right=True).clamp(max=input.shape[-1] - 1)
+    return sort.searchsorted(weights.cumsum(-1), u * total, right=True).clamp(max=input.shape[-1] - 1)
 
 
 # Dropout ------------------------------------------------------------------------------------------------------------
