@@ -1,5 +1,5 @@
-// Walking a dense row by vectors: whole ones, then one part of a vector. Passes are written once, over a Part that is either
-// Whole (all lanes, known when compiling) or a count of lanes.
+// Walking a dense row by vectors: whole ones, then one part of a vector. Passes are written once, over a Part that is
+// either Whole (all lanes, known when compiling) or a count of lanes.
 //
 //     for_vectors<C>(n, [&](int64_t i, auto part) { store_part(y + i, exp(load_part(x + i, part)), part); });
 //     C m = reduce_row<C>(n, -kInfinity, [&](int64_t i, auto part) { return load_part(x + i, part); }, Max{});
@@ -54,9 +54,7 @@ template <class C, class Term, class Combine> inline C reduce_row(int64_t n, C i
   if (i < n) b = combine(keep_part(term(i, n - i), identity, n - i), b);
   return reduce_lanes<C>(combine(combine(a, b), combine(c, d)), combine);
 }
-template <class C, class Term> inline C sum_row(int64_t n, Term&& term) {
-  return reduce_row<C>(n, C(0), term, Plus{});
-}
+template <class C, class Term> inline C sum_row(int64_t n, Term&& term) { return reduce_row<C>(n, C(0), term, Plus{}); }
 
 }  // namespace
 }  // namespace gg::GG_ISA

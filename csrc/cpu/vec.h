@@ -71,7 +71,8 @@ template <int N> inline typename Packed<uint16_t, N>::type narrow(typename Packe
 template <int N> inline typename Packed<float, N>::type widen(typename Packed<uint16_t, N>::type h, float16) {
   // The zero-masked intrinsics: g++ 12 warns about its own undefined operand in the plain ones.
 #if defined(__AVX512F__)
-  if constexpr (N == 16) return bit_cast<typename Packed<float, N>::type>(_mm512_maskz_cvtph_ps(0xffff, bit_cast<__m256i>(h)));
+  if constexpr (N == 16)
+    return bit_cast<typename Packed<float, N>::type>(_mm512_maskz_cvtph_ps(0xffff, bit_cast<__m256i>(h)));
 #endif
 #if defined(__F16C__)
   if constexpr (N == 8) return bit_cast<typename Packed<float, N>::type>(_mm256_cvtph_ps(bit_cast<__m128i>(h)));
@@ -86,7 +87,8 @@ template <int N> inline typename Packed<float, N>::type widen(typename Packed<ui
 }
 template <int N> inline typename Packed<uint16_t, N>::type narrow(typename Packed<float, N>::type x, float16) {
 #if defined(__AVX512F__)
-  if constexpr (N == 16) return bit_cast<typename Packed<uint16_t, N>::type>(_mm512_maskz_cvtps_ph(0xffff, bit_cast<__m512>(x), 0));
+  if constexpr (N == 16)
+    return bit_cast<typename Packed<uint16_t, N>::type>(_mm512_maskz_cvtps_ph(0xffff, bit_cast<__m512>(x), 0));
 #endif
 #if defined(__F16C__)
   if constexpr (N == 8) return bit_cast<typename Packed<uint16_t, N>::type>(_mm256_cvtps_ph(bit_cast<__m256>(x), 0));
