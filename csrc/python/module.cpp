@@ -29,6 +29,7 @@ void bind_conv(pybind11::module_& m);
 void bind_pool(pybind11::module_& m);
 void bind_softmax(pybind11::module_& m);
 void bind_norm(pybind11::module_& m);
+void bind_loss(pybind11::module_& m);
 void bind_attention(pybind11::module_& m);
 void bind_embedding(pybind11::module_& m);
 void bind_random(pybind11::module_& m);
@@ -116,6 +117,7 @@ PYBIND11_MODULE(_core, m) {
   bind_pool(m);
   bind_softmax(m);
   bind_norm(m);
+  bind_loss(m);
   bind_attention(m);
   bind_embedding(m);
   bind_random(m);

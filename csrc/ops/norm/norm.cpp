@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "ops/layout/layout.h"
 #include "python/bind.h"
 
 namespace gg {
@@ -222,7 +223,7 @@ void update(const Array& running, const Array& batch, double momentum, double fa
   Array stat = batch.to(compute_type(running.dtype()));
   norm_kernels(running.device())
       .update_running(running.dtype(), dense.bytes(), stat.bytes(), running.numel(), momentum, factor);
-  if (dense.bytes() != running.bytes()) copy_into(running, dense);
+  if (dense.bytes() != running.bytes()) copy(running, dense);
   bump_version(running);
 }
 
