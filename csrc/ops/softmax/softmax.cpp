@@ -88,8 +88,7 @@ Dims rows_shape(const Array& x) {
   return shape;
 }
 
-void check_cross_entropy(const Array& x, const Array& target, const std::optional<Array>& weight, double smoothing) {
-  const char* op = "cross_entropy";
+void check_cross_entropy(const char* op, const Array& x, const Array& target, const std::optional<Array>& weight) {
   check_floating(op, "input", x);
   check_same_device(op, x, target);
   check<ShapeError>(x.ndim() >= 1, op, ": input ", x, ": a class axis is needed, (C), (N, C) or (N, C, d1, ...)");
@@ -109,7 +108,6 @@ void check_cross_entropy(const Array& x, const Array& target, const std::optiona
     check<ShapeError>(weight->ndim() == 1 && weight->size(0) == n, op, ": input ", x, " and weight ", *weight,
                       ": a weight for each class, (", n, "), is needed");
   }
-  check<ValueError>(smoothing >= 0 && smoothing <= 1, op, ": label_smoothing must be in [0, 1], got ", smoothing);
 }
 
 }  // namespace
@@ -125,7 +123,9 @@ void check_classes(const char* op, const Array& target, int64_t classes, int64_t
 std::tuple<Array, Array, Array> cross_entropy_forward(const Array& x, const Array& target,
                                                       const std::optional<Array>& weight, const std::string& reduction,
                                                       int64_t ignore_index, double smoothing) {
-  check_cross_entropy(x, target, weight, smoothing);
+  check_cross_entropy("cross_entropy", x, target, weight);
+  check<ValueError>(smoothing >= 0 && smoothing <= 1, "cross_entropy: label_smoothing must be in [0, 1], got ",
+                    smoothing);
   CrossEntropyOperands o(x, target, weight, ignore_index, smoothing);
   if (o.args.target) check_classes("cross_entropy", o.target, o.args.n, ignore_index);
   DType c = compute_type(x.dtype());
@@ -162,6 +162,36 @@ std::vector<Array> cross_entropy_backward(const Array& dy, const Array& x, const
   return {dx, dq.to(target.dtype())};
 }
 
+// The loss as above, and what a mean divides by. x holds log-probabilities.
+std::pair<Array, Array> nll_loss_forward(const Array& x, const Array& target, const std::optional<Array>& weight,
+                                         const std::string& reduction, int64_t ignore_index) {
+  check<DTypeError>(is_integral(target.dtype()), "nll_loss: target ", target, ": class indices (int64) are needed");
+  check_cross_entropy("nll_loss", x, target, weight);
+  CrossEntropyOperands o(x, target, weight, ignore_index, 0);
+  check_classes("nll_loss", o.target, o.args.n, ignore_index);
+  DType c = compute_type(x.dtype());
+  Array losses = Array::empty(rows_shape(x), c, x.device());
+  Array total = Array::scalar(double(losses.numel()), c);
+  const SoftmaxKernels& kernels = softmax_kernels(x.device());
+  if (losses.numel()) kernels.nll_forward(x.dtype(), o.args, losses.bytes());
+  if (reduction == "none") return {losses.to(x.dtype()), total};
+  Array loss = Array::empty({}, x.dtype(), x.device());
+  kernels.cross_entropy_reduce(x.dtype(), o.args, losses.bytes(), reduction == "mean", total.bytes(), loss.bytes());
+  return {loss, total};
+}
+
+Array nll_loss_backward(const Array& dy, const Array& x, const Array& target, const std::optional<Array>& weight,
+                        const Array& total, const std::string& reduction, int64_t ignore_index) {
+  CrossEntropyOperands o(x, target, weight, ignore_index, 0);
+  Array dy_dense = dy.to(compute_type(x.dtype())).contiguous();
+  Array dx = Array::zeros(x.shape(), x.dtype(), x.device());
+  if (dx.numel())
+    softmax_kernels(x.device())
+        .nll_backward(x.dtype(), o.args, dy_dense.bytes(), reduction == "none",
+                      reduction == "mean" ? total.bytes() : nullptr, dx.bytes());
+  return dx;
+}
+
 void bind_softmax(pybind11::module_& m) {
   python::def<&softmax_forward>(m, "softmax_forward", {"x", "dim"});
   python::def<&softmax_backward>(m, "softmax_backward", {"dy", "y", "dim"});
@@ -169,6 +199,9 @@ void bind_softmax(pybind11::module_& m) {
   python::def<&log_softmax_backward>(m, "log_softmax_backward", {"dy", "y", "dim"});
   python::def<&cross_entropy_forward>(m, "cross_entropy_forward",
                                       {"x", "target", "weight", "reduction", "ignore_index", "smoothing"});
+  python::def<&nll_loss_forward>(m, "nll_loss_forward", {"x", "target", "weight", "reduction", "ignore_index"});
+  python::def<&nll_loss_backward>(m, "nll_loss_backward",
+                                  {"dy", "x", "target", "weight", "total", "reduction", "ignore_index"});
   python::def<&cross_entropy_backward>(
       m, "cross_entropy_backward",
       {"dy", "x", "target", "weight", "stats", "total", "reduction", "ignore_index", "smoothing", "need_dq"});

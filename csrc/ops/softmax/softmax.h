@@ -38,6 +38,10 @@ struct SoftmaxKernels {
   // over total (C, or null for 1). dq, in x's dtype, may be null: the gradient of the probabilities.
   void (*cross_entropy_backward)(DType, const CrossEntropyArgs&, const void* dy, bool dy_per_row, const void* total,
                                  void* dx, void* dq);
+  // The negative log-likelihood of log-probabilities x: losses = -w_t x_t, and dx is that constant at t. Reads of the
+  // arguments x, target, weight and sizes only; dx is zero before.
+  void (*nll_forward)(DType, const CrossEntropyArgs&, void* losses);
+  void (*nll_backward)(DType, const CrossEntropyArgs&, const void* dy, bool dy_per_row, const void* total, void* dx);
 };
 
 GG_KERNELS(SoftmaxKernels, softmax_kernels)

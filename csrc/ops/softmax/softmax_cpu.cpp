@@ -398,9 +398,43 @@ void cross_entropy_backward(DType t, const CrossEntropyArgs& a, const void* dy_,
   });
 }
 
+void nll_forward(DType t, const CrossEntropyArgs& a, void* losses_) {
+  dispatch_floating(t, [&]<class T>() {
+    using C = compute_t<T>;
+    const CrossEntropy<T> ce{a};
+    C* losses = static_cast<C*>(losses_);
+    parallel_for(a.outer * a.inner, kPieceWork / 4, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        int64_t c = a.target[row], at = (row / a.inner * a.n + c) * a.inner + row % a.inner;
+        losses[row] = ce.ignored(row) ? C(0) : -ce.weight_at(c) * load1(ce.x + at);
+      }
+    });
+  });
+}
+
+// loss = -w_t x_t / total, so dx_t = -w_t dy / total and every other element has no part.
+void nll_backward(DType t, const CrossEntropyArgs& a, const void* dy_, bool dy_per_row, const void* total_, void* dx_) {
+  dispatch_floating(t, [&]<class T>() {
+    using C = compute_t<T>;
+    const CrossEntropy<T> ce{a};
+    const C* dy = static_cast<const C*>(dy_);
+    const C* total = static_cast<const C*>(total_);
+    T* dx = static_cast<T*>(dx_);
+    C once = total ? 1 / total[0] : C(1);
+    parallel_for(a.outer * a.inner, kPieceWork / 4, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        if (ce.ignored(row)) continue;
+        int64_t c = a.target[row], at = (row / a.inner * a.n + c) * a.inner + row % a.inner;
+        store1(dx + at, -ce.weight_at(c) * (dy[dy_per_row ? row : 0] * once));
+      }
+    });
+  });
+}
+
 }  // namespace
 
-const SoftmaxKernels softmax_kernels = {softmax_forward, softmax_backward, cross_entropy_forward, cross_entropy_reduce,
-                                        cross_entropy_backward};
+const SoftmaxKernels softmax_kernels = {softmax_forward,      softmax_backward,       cross_entropy_forward,
+                                        cross_entropy_reduce, cross_entropy_backward, nll_forward,
+                                        nll_backward};
 
 }  // namespace gg::GG_ISA
