@@ -357,6 +357,16 @@ from glassgrad.ops.pool import (
 )
 
 # softmax, norm and loss
+from glassgrad.ops.loss import (
+    binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
+    ctc_loss,
+    hinge_embedding_loss,
+    margin_ranking_loss,
+    triplet_margin_loss,
+)
+from glassgrad.ops.norm import cosine_similarity, group_norm, layer_norm, pairwise_distance, rms_norm
+from glassgrad.ops.softmax import log_softmax, softmax
 
 # random
 from glassgrad._core import Generator, default_generator
@@ -381,7 +391,11 @@ from glassgrad.ops.random import (
 )
 
 # Tensor, graph and packages
+<<<<<<< HEAD
 from glassgrad import autograd, linalg, nn, ops, random, testing
+=======
+from glassgrad import autograd, nn, ops, optim, testing
+>>>>>>> 5d8340a (Softmax, norm, loss and optim: Python side)
 from glassgrad.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from glassgrad.config import can_cast, config, finfo, iinfo, memory_stats, result_type
 from glassgrad.printing import set_printoptions

@@ -751,6 +751,8 @@ class Tensor(core.TensorBase):
     # matmul and attention
 
     # softmax, norm and loss
+    softmax = ops.softmax.softmax
+    log_softmax = ops.softmax.log_softmax
 
     # random
 

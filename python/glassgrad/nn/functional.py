@@ -81,6 +81,46 @@ from glassgrad.ops.pool import (
 from glassgrad.ops.layout import pad as pad
 
 # softmax, norm and loss
+from glassgrad.ops.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
+    ctc_loss,
+    gaussian_nll_loss,
+    hinge_embedding_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    margin_ranking_loss,
+    mse_loss,
+    multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    poisson_nll_loss,
+    smooth_l1_loss,
+    soft_margin_loss,
+    triplet_margin_loss,
+    triplet_margin_with_distance_loss,
+)
+from glassgrad.ops.norm import (
+    batch_norm,
+    cosine_similarity,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    normalize,
+    pairwise_distance,
+    rms_norm,
+)
+from glassgrad.ops.softmax import (
+    cross_entropy,
+    gumbel_softmax,
+    log_softmax,
+    nll_loss,
+    softmax,
+    softmin,
+)
 
 # random
 from glassgrad.ops.random import (

@@ -1,17 +1,19 @@
 """Losses. Cross-entropy and nll stand in ops/softmax.py.
 
-A loss of input and target gives per-element values l, and `reduction` says what becomes of them: "mean", "sum" or "none".
-Unlike PyTorch, none of them broadcasts input against target: a (32, 1) against (32,) is a ShapeError, not a (32, 32) loss.
+A loss of input and target gives per-element values l, and `reduction` says what becomes of them: "mean", "sum" or
+"none". Unlike PyTorch, none of them broadcasts input against target: a (32, 1) against (32,) is a ShapeError, not a
+(32, 32) loss.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, composite_backward, recording
-from glassgrad.ops.softmax import reduced, reduction_of
+from glassgrad.ops.softmax import described, reduced, reduction_of
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
@@ -178,14 +180,13 @@ def _pointwise(kind: type[PointwiseLoss], x: Tensor, t: Tensor, reduction: str, 
     if x.dtype is not t.dtype:
         dtype = core.result_type(x, t)
         x, t = x.to(dtype), t.to(dtype)
-    return kind.apply(x, t, reduction, float(parameter))  # type: ignore[no-any-return]
+    return kind.apply(x, t, reduction, float(parameter))
 
 
 def _check_weight(op: str, weight: Tensor, input: Tensor) -> None:
     if weight.shape != input.shape:
         raise core.ShapeError(
-            f"{op}: input {tuple(input.shape)} {input.dtype} and weight {tuple(weight.shape)} {weight.dtype}: "
-            "a weight of the input's shape would fit"
+            f"{op}: input {described(input)} and weight {described(weight)}: a weight of the input's shape would fit"
         )
 
 
@@ -300,7 +301,8 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """binary_cross_entropy(sigmoid(x), t) without its overflow; `pos_weight` scales the positive term, both weights broadcast.
+    """binary_cross_entropy(sigmoid(x), t) without its overflow; `pos_weight` scales the positive term, both weights
+    broadcast.
 
     Raises ShapeError where the shapes of input and target differ.
 
@@ -378,8 +380,8 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """(log v + (x - t)^2 / v) / 2 with v = max(var, eps); `full` adds log(2 pi) / 2. (Nix and Weigend, 1994.)
 
-    `var` has the input's shape, or lacks the last axis, or has one size 1 where the input has more. The bound eps is out of
-    the gradient's sight. Raises ShapeError where shapes do not fit and ValueError for a negative variance.
+    `var` has the input's shape, or lacks the last axis, or has one size 1 where the input has more. The bound eps is
+    out of the gradient's sight. Raises ShapeError where shapes do not fit and ValueError for a negative variance.
 
     >>> gg.nn.functional.gaussian_nll_loss(gg.tensor([1.0]), gg.tensor([2.0]), gg.tensor([1.0]))
     tensor(0.5000)
@@ -395,7 +397,7 @@ def gaussian_nll_loss(
             var = var.unsqueeze(-1)
         elif var.ndim != input.ndim or sum(v for x, v in zip(input.shape, var.shape) if x != v) != 1:
             raise core.ShapeError(
-                f"gaussian_nll_loss: input {tuple(input.shape)} {input.dtype} and var {tuple(var.shape)} {var.dtype}: var "
+                f"gaussian_nll_loss: input {described(input)} and var {described(var)}: var "
                 "has the input's shape, or lacks the last axis, or has one size 1 in place of another"
             )
     seen = var.detach()
@@ -479,7 +481,7 @@ def cosine_embedding_loss(
     core.check_loss_shapes(op, input1, input2)
     if target.ndim > 1 or input1.shape[:-1] != target.shape or input1.ndim == 0:
         raise core.ShapeError(
-            f"{op}: inputs {tuple(input1.shape)} {input1.dtype} and target {tuple(target.shape)} {target.dtype}: inputs (N, D) "
+            f"{op}: inputs {described(input1)} and target {described(target)}: inputs (N, D) "
             "and target (N), or inputs (D) and a target of no axes, would fit"
         )
     tiny = 1e-12
@@ -504,8 +506,8 @@ def triplet_margin_loss(
 ) -> Tensor:
     """max(0, d(anchor, positive) - d(anchor, negative) + margin), d the p-distance along the last axis.
 
-    `swap` takes d(positive, negative) where that is less than d(anchor, negative) (Balntas et al., 2016). Raises ShapeError
-    where the three have different numbers of axes and ValueError for a margin that is not positive.
+    `swap` takes d(positive, negative) where that is less than d(anchor, negative) (Balntas et al., 2016). Raises
+    ShapeError where the three have different numbers of axes and ValueError for a margin that is not positive.
 
     >>> a = gg.zeros(1, 2)
     >>> gg.nn.functional.triplet_margin_loss(a, a, gg.tensor([[3.0, 4.0]]), margin=6.0)
@@ -533,7 +535,8 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, d(anchor, positive) - d(anchor, negative) + margin) with any distance function d, pairwise_distance unless given.
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin) with any distance function d, pairwise_distance
+    unless given.
 
     Raises ValueError for a margin that is not positive.
 
@@ -563,7 +566,7 @@ def _triplet(
 ) -> Tensor:
     if not anchor.ndim == positive.ndim == negative.ndim:
         raise core.ShapeError(
-            f"{op}: anchor {tuple(anchor.shape)}, positive {tuple(positive.shape)} and negative {tuple(negative.shape)}: "
+            f"{op}: anchor {described(anchor)}, positive {described(positive)} and negative {described(negative)}: "
             "equal numbers of axes would fit"
         )
     near, far = distance(anchor, positive), distance(anchor, negative)
@@ -582,7 +585,8 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """sum over c != t of w_t max(0, margin - x_t + x_c)^p, over C; input (N, C) or (C), class indices (N) or (), p 1 or 2.
+    """sum over c != t of w_t max(0, margin - x_t + x_c)^p, over C; input (N, C) or (C), class indices (N) or (), p 1
+    or 2.
 
     Raises ShapeError where shapes do not fit, IndexError for a class out of range and ValueError for another p.
 
@@ -596,7 +600,7 @@ def multi_margin_loss(
     classes = _classes(op, input, target)
     n = input.shape[-1]
     if weight is not None and tuple(weight.shape) != (n,):
-        raise core.ShapeError(f"{op}: input {tuple(input.shape)} and weight {tuple(weight.shape)}: weight ({n},) would fit")
+        raise core.ShapeError(f"{op}: input {described(input)} and weight {described(weight)}: weight ({n},) would fit")
     rows = input.reshape(-1, n)
     own = classes.reshape(-1, 1)
     excess = (margin - rows.gather(1, own) + rows).clamp(min=0)
@@ -610,18 +614,18 @@ def multi_margin_loss(
 def _classes(op: str, input: Tensor, target: Tensor) -> Tensor:
     if input.ndim not in (1, 2) or input.shape[-1] == 0 or target.shape != input.shape[:-1]:
         raise core.ShapeError(
-            f"{op}: input {tuple(input.shape)} {input.dtype} and target {tuple(target.shape)} {target.dtype}: input (N, C) and "
+            f"{op}: input {described(input)} and target {described(target)}: input (N, C) and "
             "target (N), or input (C) and a target of no axes, would fit"
         )
     if target.dtype.is_floating_point or target.dtype is core.bool:
-        raise TypeError(f"{op}: target {tuple(target.shape)} {target.dtype}: class indices (int64) are needed")
+        raise TypeError(f"{op}: target {described(target)}: class indices (int64) are needed")
     _check_classes(op, target, 0, input.shape[-1])
     return target.long()
 
 
 def _check_classes(op: str, target: Tensor, low: int, classes: int) -> None:
     if target.numel() and bool(((target < low) | (target >= classes)).any()):
-        raise IndexError(f"{op}: target {tuple(target.shape)} {target.dtype} holds a class outside {low} to {classes - 1}")
+        raise IndexError(f"{op}: target {described(target)} holds a class outside {low} to {classes - 1}")
 
 
 def _is_class(own: Tensor, n: int) -> Tensor:
@@ -640,8 +644,8 @@ def multilabel_margin_loss(
 ) -> Tensor:
     """sum over labels j and other classes c of max(0, 1 - x_j + x_c), over C; shapes (N, C) or (C).
 
-    A row of target lists its classes, then -1. Raises ShapeError where shapes do not fit and IndexError for a class out of
-    range.
+    A row of target lists its classes, then -1. Raises ShapeError where shapes do not fit and IndexError for a class
+    out of range.
 
     >>> gg.nn.functional.multilabel_margin_loss(gg.tensor([[0.0, 1.0]]), gg.tensor([[0, -1]]))
     tensor(1.)
@@ -652,9 +656,9 @@ def multilabel_margin_loss(
     core.check_loss_shapes(op, input, target)
     reduction = reduction_of(op, size_average, reduce, reduction)
     if input.ndim > 2:
-        raise core.ShapeError(f"{op}: input {tuple(input.shape)} {input.dtype}: (N, C) or (C) is needed")
+        raise core.ShapeError(f"{op}: input {described(input)}: (N, C) or (C) is needed")
     if target.dtype.is_floating_point or target.dtype is core.bool:
-        raise TypeError(f"{op}: target {tuple(target.shape)} {target.dtype}: class indices (int64) are needed")
+        raise TypeError(f"{op}: target {described(target)}: class indices (int64) are needed")
     n = input.shape[-1] if input.ndim else 1
     _check_classes(op, target, -1, n)
     rows, labels = input.reshape(-1, n), target.long().reshape(-1, n)
@@ -690,7 +694,8 @@ def multilabel_soft_margin_loss(
 
 
 class CtcLoss(Op):
-    """-log of the probability of all paths of length T that spell the labels; saves alpha, the sums over path beginnings."""
+    """-log of the probability of all paths of length T that spell the labels; saves alpha, the sums over path
+    beginnings."""
 
     def forward(
         self, log_probs: Tensor, targets: Tensor, inputs: list[int], lengths: list[int], blank: int, zero_infinity: bool
@@ -701,8 +706,9 @@ class CtcLoss(Op):
         self.save(log_probs, losses, alpha)
         return losses
 
-    # With G_tc = log of the sum of the paths that emit c at t, d loss / d log p_tc = -exp(G_tc + loss). As in PyTorch exp(log
-    # p_tc) is added, which makes it the gradient by the logits that log_softmax got; its backward passes that on unchanged.
+    # With G_tc = log of the sum of the paths that emit c at t, d loss / d log p_tc = -exp(G_tc + loss). As in PyTorch
+    # exp(log p_tc) is added, which makes it the gradient by the logits that log_softmax got; its backward passes that
+    # on unchanged.
     def backward(self, dy: Tensor) -> Any:
         x, losses, alpha = self.saved
         if recording():
@@ -752,11 +758,11 @@ def ctc_loss(
 ) -> Tensor:
     """Connectionist temporal classification: -log of the probability that log_probs (T, N, C) spells the targets.
 
-    targets are (N, S) padded or one row of all labels; a loss is summed over all alignments, in which equal neighbours merge
-    and `blank` vanishes. A mean divides each loss by its target length first. `zero_infinity` makes losses of targets that
-    do not fit their input 0. log_probs (T, C) is one sequence. They must come from log_softmax, as in PyTorch: the gradient
-    is the one for logits. Raises ShapeError, ValueError and IndexError for sizes, lengths and labels that do not fit.
-    (Graves et al., 2006.)
+    targets are (N, S) padded or one row of all labels; a loss is summed over all alignments, in which equal neighbours
+    merge and `blank` vanishes. A mean divides each loss by its target length first. `zero_infinity` makes losses of
+    targets that do not fit their input 0. log_probs (T, C) is one sequence. They must come from log_softmax, as in
+    PyTorch: the gradient is the one for logits. Raises ShapeError, ValueError and IndexError for sizes, lengths and
+    labels that do not fit. (Graves et al., 2006.)
 
     >>> x = gg.zeros(2, 1, 2).log_softmax(2)
     >>> gg.nn.functional.ctc_loss(x, gg.tensor([[1]]), [2], [1])
@@ -775,7 +781,7 @@ def ctc_loss(
     if zero_infinity:
         losses = losses.masked_fill(losses == math.inf, 0)
     if reduction == "mean":
-        return (losses / losses.new_tensor([float(max(n, 1)) for n in lengths])).mean()  # type: ignore[no-any-return]
+        return (losses / losses.new_tensor([float(max(n, 1)) for n in lengths])).mean()
     losses = losses.squeeze(0) if single else losses
     return reduced(losses, reduction)
 

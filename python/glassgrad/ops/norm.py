@@ -2,17 +2,19 @@
 
     y = (x - mean) / sqrt(var + eps) * weight + bias,   var biased
 
-Forward saves x, the mean and rstd = 1 / sqrt(var + eps). Backward of the kernels is checked against `..._in_ordinary_ops`, the
-same mathematics that higher orders differentiate.
+Forward saves x, the mean and rstd = 1 / sqrt(var + eps). Backward of the kernels is checked against
+`..._in_ordinary_ops`, the same mathematics that higher orders differentiate.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, composite_backward, recording
 from glassgrad.ops._names import numpy_names
+from glassgrad.ops.softmax import described
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
@@ -104,8 +106,8 @@ class GroupNorm(Op):
         self.save(x, weight, bias, mean, rstd)
         return y
 
-    # As layer norm over a group, with one weight a channel: the kernel sums dy and dy (x - mean) over each channel of each
-    # image, and these serve dx, dweight and dbias alike.
+    # As layer norm over a group, with one weight a channel: the kernel sums dy and dy (x - mean) over each channel of
+    # each image, and these serve dx, dweight and dbias alike.
     def backward(self, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, rstd = self.saved
         needs = self.needs[:3]
@@ -179,7 +181,7 @@ def layer_norm(
     >>> gg.nn.functional.layer_norm(gg.tensor([[1.0, 3.0]]), (2,))
     tensor([[-1.0000,  1.0000]])
     """
-    return LayerNorm.apply(input, weight, bias, tuple(normalized_shape), eps)  # type: ignore[no-any-return]
+    return LayerNorm.apply(input, weight, bias, tuple(normalized_shape), eps)
 
 
 def rms_norm(
@@ -187,15 +189,15 @@ def rms_norm(
 ) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last axes, whose sizes are `normalized_shape`.
 
-    `eps` None is the machine epsilon of the dtype computed in. Raises ShapeError where sizes do not fit and TypeError for
-    whole numbers. (Zhang and Sennrich, 2019.)
+    `eps` None is the machine epsilon of the dtype computed in. Raises ShapeError where sizes do not fit and TypeError
+    for whole numbers. (Zhang and Sennrich, 2019.)
 
     >>> gg.nn.functional.rms_norm(gg.tensor([3.0, 3.0]), (2,))
     tensor([1.0000, 1.0000])
     """
     if eps is None:
         eps = 2.0**-52 if input.dtype is core.float64 else 2.0**-23
-    return RmsNorm.apply(input, weight, tuple(normalized_shape), eps)  # type: ignore[no-any-return]
+    return RmsNorm.apply(input, weight, tuple(normalized_shape), eps)
 
 
 def group_norm(
@@ -208,7 +210,7 @@ def group_norm(
     >>> gg.nn.functional.group_norm(gg.tensor([[1.0, 3.0, 5.0, 7.0]]), 2)
     tensor([[-1.0000,  1.0000, -1.0000,  1.0000]])
     """
-    return GroupNorm.apply(input, weight, bias, num_groups, eps)  # type: ignore[no-any-return]
+    return GroupNorm.apply(input, weight, bias, num_groups, eps)
 
 
 def batch_norm(
@@ -223,9 +225,9 @@ def batch_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias per channel: input (N, C, ...), everything else (C).
 
-    In training the statistics are the batch's, and the running ones become (1 - momentum) old + momentum new (the variance
-    unbiased); otherwise they are the running ones. Raises ShapeError where sizes do not fit, ValueError for one value a
-    channel in training or for missing statistics outside it. (Ioffe and Szegedy, 2015.)
+    In training the statistics are the batch's, and the running ones become (1 - momentum) old + momentum new (the
+    variance unbiased); otherwise they are the running ones. Raises ShapeError where sizes do not fit, ValueError for
+    one value a channel in training or for missing statistics outside it. (Ioffe and Szegedy, 2015.)
 
     >>> gg.nn.functional.batch_norm(gg.tensor([[1.0], [3.0]]), None, None, training=True)
     tensor([[-1.0000],
@@ -233,7 +235,7 @@ def batch_norm(
     """
     if not training and (running_mean is None or running_var is None):
         raise ValueError("batch_norm: running_mean and running_var are needed where training is False")
-    return BatchNorm.apply(input, weight, bias, running_mean, running_var, training, momentum, eps)  # type: ignore[no-any-return]
+    return BatchNorm.apply(input, weight, bias, running_mean, running_var, training, momentum, eps)
 
 
 def instance_norm(
@@ -248,8 +250,8 @@ def instance_norm(
 ) -> Tensor:
     """Batch norm of every image by itself: input (N, C, d1, ...), everything else (C).
 
-    Running statistics, where given, follow the mean of the images' ones. Raises ValueError for one value a channel of an
-    image, or for missing statistics where use_input_stats is False. (Ulyanov, Vedaldi and Lempitsky, 2016.)
+    Running statistics, where given, follow the mean of the images' ones. Raises ValueError for one value a channel of
+    an image, or for missing statistics where use_input_stats is False. (Ulyanov, Vedaldi and Lempitsky, 2016.)
 
     >>> gg.nn.functional.instance_norm(gg.tensor([[[1.0, 3.0]]]))
     tensor([[[-1.0000,  1.0000]]])
@@ -259,13 +261,13 @@ def instance_norm(
             raise ValueError("instance_norm: running_mean and running_var are needed where use_input_stats is False")
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     if input.ndim < 2:
-        raise core.ShapeError(f"instance_norm: input {tuple(input.shape)} {input.dtype}: (N, C, d1, ...) is needed")
+        raise core.ShapeError(f"instance_norm: input {described(input)}: (N, C, d1, ...) is needed")
     size = 1
     for n in input.shape[2:]:
         size *= n
     if size == 1:
         raise ValueError(
-            f"instance_norm: input {tuple(input.shape)} {input.dtype}: more than one value per channel of an image is needed"
+            f"instance_norm: input {described(input)}: more than one value per channel of an image is needed"
         )
     if running_mean is not None or running_var is not None:
         dims = list(range(2, input.ndim))
@@ -276,9 +278,7 @@ def instance_norm(
     return group_norm(input, input.shape[1], weight, bias, eps) if input.shape[1] else input.clone()
 
 
-def local_response_norm(
-    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """x / (k + alpha mean(x^2))^beta, the mean over `size` neighbouring channels: input (N, C, d1, ...).
 
     Raises ShapeError for fewer than three axes. (Krizhevsky, Sutskever and Hinton, 2012.)
@@ -289,7 +289,7 @@ def local_response_norm(
     """
     if input.ndim < 3:
         raise core.ShapeError(
-            f"local_response_norm: input {tuple(input.shape)} {input.dtype}: at least three axes, (N, C, d1, ...), are needed"
+            f"local_response_norm: input {described(input)}: at least three axes, (N, C, d1, ...), are needed"
         )
     if input.numel() == 0:
         return input

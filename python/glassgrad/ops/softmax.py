@@ -1,6 +1,7 @@
 """Softmax, log-softmax and cross-entropy, whose forward never writes a softmax and whose backward is one pass.
 
-x (outer, n, inner) around the axis `dim`; cross-entropy has its classes C on axis 1: x (N, C, d1, ...), target (N, d1, ...).
+x (outer, n, inner) around the axis `dim`; cross-entropy has its classes C on axis 1: x (N, C, d1, ...), target (N, d1,
+...).
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     >>> gg.softmax(gg.tensor([1.0, 1.0]), 0)
     tensor([0.5000, 0.5000])
     """
-    return Softmax.apply(input if dtype is None else input.to(dtype), _axis("softmax", input, dim))  # type: ignore[no-any-return]
+    return Softmax.apply(input if dtype is None else input.to(dtype), _axis("softmax", input, dim))
 
 
 @numpy_names
@@ -81,7 +82,7 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Ten
     >>> gg.log_softmax(gg.tensor([1.0, 1.0]), 0)
     tensor([-0.6931, -0.6931])
     """
-    return LogSoftmax.apply(input if dtype is None else input.to(dtype), _axis("log_softmax", input, dim))  # type: ignore[no-any-return]
+    return LogSoftmax.apply(input if dtype is None else input.to(dtype), _axis("log_softmax", input, dim))
 
 
 @numpy_names
@@ -128,6 +129,11 @@ def reduction_of(op: str, size_average: bool | None, reduce: bool | None, reduct
     return reduction
 
 
+def described(x: Tensor) -> str:
+    """An operand as error messages show it: (32, 784) float32."""
+    return f"{tuple(x.shape)} {x.dtype.name}"
+
+
 def reduced(losses: Tensor, reduction: str) -> Tensor:
     """The losses themselves, their sum or their mean."""
     return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
@@ -167,12 +173,16 @@ def _cross_entropy_in_ordinary_ops(
     loss = (1 - label_smoothing) * nll + label_smoothing / n * (spread if reduction == "none" else spread.sum())
     if reduction == "mean":
         kept = (~ignored).to(x.dtype)
-        loss = loss / (kept if weight is None else kept * weight.to(x.dtype).take(target.long().masked_fill(ignored, 0))).sum()
+        loss = (
+            loss
+            / (kept if weight is None else kept * weight.to(x.dtype).take(target.long().masked_fill(ignored, 0))).sum()
+        )
     return loss
 
 
 class CrossEntropy(Op):
-    """loss = sum_c k_c (log s + m - x_c) per row, with m = max x and s = sum exp(x - m); saves m and 1 / s, no softmax."""
+    """loss = sum_c k_c (log s + m - x_c) per row, with m = max x and s = sum exp(x - m); saves m and 1 / s, no
+    softmax."""
 
     def forward(
         self,
@@ -212,9 +222,9 @@ def cross_entropy(
 ) -> Tensor:
     """-log softmax(input)[target]: logits (C), (N, C) or (N, C, d1, ...) against class indices or class probabilities.
 
-    Indices (whole numbers) have the input's shape without C; probabilities have the input's shape. `weight` (C) scales each
-    class, rows of `ignore_index` count nothing, and `label_smoothing` mixes in that much of the uniform distribution.
-    A mean divides by the sum of the weights of the targets (by the number of rows for probabilities).
+    Indices (whole numbers) have the input's shape without C; probabilities have the input's shape. `weight` (C) scales
+    each class, rows of `ignore_index` count nothing, and `label_smoothing` mixes in that much of the uniform
+    distribution. A mean divides by the sum of the weights of the targets (by the number of rows for probabilities).
 
     Raises ShapeError where the shapes do not fit, TypeError for wrong dtypes and IndexError for a class out of range.
 
@@ -222,7 +232,7 @@ def cross_entropy(
     tensor(0.6931)
     """
     reduction = reduction_of("cross_entropy", size_average, reduce, reduction)
-    return CrossEntropy.apply(input, target, weight, reduction, ignore_index, float(label_smoothing))  # type: ignore[no-any-return]
+    return CrossEntropy.apply(input, target, weight, reduction, ignore_index, float(label_smoothing))
 
 
 class NllLoss(Op):
@@ -255,11 +265,11 @@ def nll_loss(
 ) -> Tensor:
     """-weight[target] * input[target]: log-probabilities (C), (N, C) or (N, C, d1, ...) against class indices.
 
-    A mean divides by the sum of the weights of the targets; rows of `ignore_index` count nothing. Raises ShapeError where
-    the shapes do not fit, TypeError for wrong dtypes and IndexError for a class out of range.
+    A mean divides by the sum of the weights of the targets; rows of `ignore_index` count nothing. Raises ShapeError
+    where the shapes do not fit, TypeError for wrong dtypes and IndexError for a class out of range.
 
     >>> gg.nn.functional.nll_loss(gg.tensor([[-0.5, -1.0]]), gg.tensor([1]))
     tensor(1.)
     """
     reduction = reduction_of("nll_loss", size_average, reduce, reduction)
-    return NllLoss.apply(input, target, weight, reduction, ignore_index)  # type: ignore[no-any-return]
+    return NllLoss.apply(input, target, weight, reduction, ignore_index)

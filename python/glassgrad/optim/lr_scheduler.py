@@ -1,7 +1,7 @@
 """Learning-rate schedules: `scheduler.step()` after each epoch (or batch) sets every group's "lr".
 
-Most schedules multiply the current rate by a ratio that depends on the epoch, so several can act on one optimizer at once;
-each also knows its closed form, the rate of an epoch by itself. e is `last_epoch`, which is 0 after construction.
+Most schedules multiply the current rate by a ratio that depends on the epoch, so several can act on one optimizer at
+once; each also knows its closed form, the rate of an epoch by itself. e is `last_epoch`, which is 0 after construction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import types
 import warnings
 from bisect import bisect_right
 from collections import Counter
-from typing import Any, Callable, Sequence, Union
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from glassgrad.optim.optimizer import Optimizer
 
@@ -34,7 +35,7 @@ __all__ = [
     "StepLR",
 ]
 
-PerGroup = Union[float, Sequence[float]]
+PerGroup = float | Sequence[float]
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -182,7 +183,8 @@ class MultiStepLR(_ByRatio):
 
 
 class ConstantLR(_ByRatio):
-    """lr is `factor` times the initial one for the first `total_iters` epochs. Raises ValueError for a factor outside [0, 1]."""
+    """lr is `factor` times the initial one for the first `total_iters` epochs. Raises ValueError for a factor outside
+    [0, 1]."""
 
     def __init__(
         self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
@@ -266,7 +268,10 @@ class _OfFunctions(LRScheduler):
     """Schedules given by a function of the epoch, one for each group."""
 
     def __init__(
-        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]], last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
+        last_epoch: int = -1,
     ) -> None:
         _check_optimizer(optimizer)
         self.lr_lambdas = _per_group("lr_lambda", optimizer, lr_lambda)
@@ -313,7 +318,8 @@ class MultiplicativeLR(_OfFunctions):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """lr follows half a cosine from the initial rate to eta_min in T_max epochs, then back up. (Loshchilov and Hutter, 2017.)"""
+    """lr follows half a cosine from the initial rate to eta_min in T_max epochs, then back up. (Loshchilov and Hutter,
+    2017.)"""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         self.T_max, self.eta_min = T_max, eta_min
@@ -340,8 +346,8 @@ class CosineAnnealingLR(LRScheduler):
 class CosineAnnealingWarmRestarts(LRScheduler):
     """lr follows half a cosine to eta_min and starts again, after T_0 epochs and then T_mult times as many each time.
 
-    `step(epoch)` takes a fraction of an epoch too. Raises ValueError for a T_0 or T_mult that is not a whole number of at
-    least 1. (Loshchilov and Hutter, 2017.)
+    `step(epoch)` takes a fraction of an epoch too. Raises ValueError for a T_0 or T_mult that is not a whole number of
+    at least 1. (Loshchilov and Hutter, 2017.)
     """
 
     def __init__(
@@ -349,7 +355,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     ) -> None:
         for name, value in (("T_0", T_0), ("T_mult", T_mult)):
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"CosineAnnealingWarmRestarts: {name} is {value}; a whole number of at least 1 is needed")
+                raise ValueError(
+                    f"CosineAnnealingWarmRestarts: {name} is {value}; a whole number of at least 1 is needed"
+                )
         self.T_0, self.T_i, self.T_mult, self.eta_min = T_0, T_0, T_mult, eta_min
         self.T_cur: float = last_epoch
         super().__init__(optimizer, last_epoch)
@@ -389,7 +397,8 @@ class _MomentumToo(LRScheduler):
     def _check_momentum(self, optimizer: Optimizer) -> None:
         if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
             raise ValueError(
-                f"{type(self).__name__}: {type(optimizer).__name__} has neither momentum nor betas; pass cycle_momentum=False"
+                f"{type(self).__name__}: {type(optimizer).__name__} has neither momentum nor betas; "
+                "pass cycle_momentum=False"
             )
         self.use_beta1 = "betas" in optimizer.defaults
 
@@ -404,9 +413,9 @@ class _MomentumToo(LRScheduler):
 class CyclicLR(_MomentumToo):
     """lr goes from base_lr to max_lr in step_size_up steps and back in step_size_down, momentum the other way.
 
-    `mode` "triangular" keeps the height, "triangular2" halves it each cycle, "exp_range" scales it by gamma^e; `scale_fn` of
-    the cycle or the iteration (`scale_mode`) takes the place of mode. Raises ValueError for an unknown mode or an optimizer
-    without momentum. (Smith, 2017.)
+    `mode` "triangular" keeps the height, "triangular2" halves it each cycle, "exp_range" scales it by gamma^e;
+    `scale_fn` of the cycle or the iteration (`scale_mode`) takes the place of mode. Raises ValueError for an unknown
+    mode or an optimizer without momentum. (Smith, 2017.)
     """
 
     def __init__(
@@ -485,11 +494,12 @@ class CyclicLR(_MomentumToo):
 
 
 class OneCycleLR(_MomentumToo):
-    """lr rises from max_lr / div_factor to max_lr in pct_start of the steps, then falls far below; momentum the other way.
+    """lr rises from max_lr / div_factor to max_lr in pct_start of the steps, then falls far below; momentum the other
+    way.
 
-    The number of steps is `total_steps`, or epochs times steps_per_epoch. `three_phase` returns to the initial rate before the
-    last fall. Raises ValueError for options out of range, for one step too many, and for an optimizer without momentum.
-    (Smith and Topin, 2019.)
+    The number of steps is `total_steps`, or epochs times steps_per_epoch. `three_phase` returns to the initial rate
+    before the last fall. Raises ValueError for options out of range, for one step too many, and for an optimizer
+    without momentum. (Smith and Topin, 2019.)
     """
 
     def __init__(
@@ -561,12 +571,12 @@ class OneCycleLR(_MomentumToo):
         step = self.last_epoch
         if step > self.total_steps:
             raise ValueError(f"OneCycleLR: step {step} is beyond the {self.total_steps} steps of the schedule")
-        begin = 0.0
-        for i, (end, source, goal) in enumerate(self._schedule_phases):
-            if step <= end or i + 1 == len(self._schedule_phases):
-                part = (step - begin) / (end - begin)
-                break
-            begin = end
+        phase = 0
+        while phase + 1 < len(self._schedule_phases) and step > self._schedule_phases[phase][0]:
+            phase += 1
+        end, source, goal = self._schedule_phases[phase]
+        begin = self._schedule_phases[phase - 1][0] if phase else 0.0
+        part = (step - begin) / (end - begin)
         groups = self.optimizer.param_groups
         if self.cycle_momentum:
             self._set_momentums([self._anneal(group[source[1]], group[goal[1]], part) for group in groups])
@@ -585,7 +595,8 @@ class SequentialLR(LRScheduler):
         _check_schedulers("SequentialLR", optimizer, schedulers)
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
-                f"SequentialLR: {len(schedulers)} schedulers need {len(schedulers) - 1} milestones, not {len(milestones)}"
+                f"SequentialLR: {len(schedulers)} schedulers need {len(schedulers) - 1} milestones, "
+                f"not {len(milestones)}"
             )
         self._schedulers, self._milestones = schedulers, milestones
         self.last_epoch = last_epoch + 1
@@ -737,7 +748,9 @@ class ReduceLROnPlateau(LRScheduler):
         if self.num_bad_epochs > self.patience:
             if len(self.min_lrs) < len(self.optimizer.param_groups):  # a group was added since
                 if self.default_min_lr is None:
-                    raise RuntimeError("ReduceLROnPlateau: a parameter group was added; min_lr as a list has no value for it")
+                    raise RuntimeError(
+                        "ReduceLROnPlateau: a parameter group was added; min_lr as a list has no value for it"
+                    )
                 self.min_lrs = _per_group("min_lr", self.optimizer, self.default_min_lr)
             for group, low in zip(self.optimizer.param_groups, self.min_lrs):
                 new = max(group["lr"] * self.factor, low)

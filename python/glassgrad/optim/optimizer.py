@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from typing import Any, Callable, Iterable, Union
+from collections.abc import Callable, Iterable
+from typing import Any, Union
 
 from glassgrad import _core as core
 from glassgrad.autograd import enable_grad
@@ -19,7 +20,8 @@ _ACCEPTED = ("foreach", "fused", "capturable", "differentiable")
 
 
 class Optimizer:
-    """Base of all optimizers: holds parameter groups, each a dict of parameters and options, and a state for each parameter.
+    """Base of all optimizers: holds parameter groups, each a dict of parameters and options, and a state for each
+    parameter.
 
     A subclass gives `update(group, params)`, which changes `params`, those of the group that have a gradient.
     Raises TypeError for what is no parameter and ValueError for a parameter in two groups or an option out of range.
@@ -31,7 +33,9 @@ class Optimizer:
                 raise TypeError(f"{type(self).__name__}: there is no option {name!r}")
             if value and name == "differentiable":
                 raise ValueError(f"{type(self).__name__}: differentiable=True is not supported")
-        defaults.update({"foreach": None, "capturable": False, "differentiable": False, "fused": None}, **(options or {}))
+        defaults.update(
+            {"foreach": None, "capturable": False, "differentiable": False, "fused": None}, **(options or {})
+        )
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -39,7 +43,9 @@ class Optimizer:
         self._pre_hooks: dict[int, Hook] = {}
         self._post_hooks: dict[int, Hook] = {}
         if isinstance(params, Tensor):
-            raise TypeError(f"{type(self).__name__}: params must be an iterable of Tensors or of dicts, not a single Tensor")
+            raise TypeError(
+                f"{type(self).__name__}: params must be an iterable of Tensors or of dicts, not a single Tensor"
+            )
         groups = list(params)
         if not groups:
             raise ValueError(f"{type(self).__name__}: got an empty list of parameters")
@@ -73,7 +79,9 @@ class Optimizer:
             if not isinstance(p, Tensor):
                 raise TypeError(f"{me}: can only optimize Tensors, but got {type(p).__name__}")
             if not p.is_leaf:
-                raise ValueError(f"{me}: can't optimize a non-leaf tensor {tuple(p.shape)} {p.dtype}; detach() it first")
+                raise ValueError(
+                    f"{me}: can't optimize a non-leaf tensor {tuple(p.shape)} {p.dtype}; detach() it first"
+                )
         for name, default in self.defaults.items():
             group.setdefault(name, default)
         if len(set(map(id, params))) != len(params):
@@ -102,7 +110,8 @@ class Optimizer:
                     p.grad = p.grad.detach().zero_()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Changes every parameter that has a gradient; `closure`, where given, first computes the loss, which is returned.
+        """Changes every parameter that has a gradient; `closure`, where given, first computes the loss, which is
+        returned.
 
         >>> w = gg.ones(2, requires_grad=True)
         >>> (w * w).sum().backward()
@@ -145,7 +154,8 @@ class Optimizer:
         return RemovableHandle(self._post_hooks, hook)
 
     def state_dict(self) -> dict[str, Any]:
-        """{"state": {number: {...}}, "param_groups": [{..., "params": [numbers]}]}: parameters by their number, in order.
+        """{"state": {number: {...}}, "param_groups": [{..., "params": [numbers]}]}: parameters by their number, in
+        order.
 
         The tensors are the optimizer's own, not copies.
 

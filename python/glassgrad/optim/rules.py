@@ -6,7 +6,8 @@ Options that PyTorch has for the sake of speed (foreach, fused, capturable) are 
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from glassgrad import _core as core
 from glassgrad.optim.optimizer import Optimizer, Params, zeros_for
@@ -115,10 +116,10 @@ class SGD(Optimizer):
 
 
 class Adam(_Stateful):
-    """m += (1 - b1)(g - m), v = b2 v + (1 - b2) g^2, p -= lr m' / (sqrt(v') + eps) with m' = m / (1 - b1^t), v' = v / (1 - b2^t).
+    """m += (1 - b1)(g - m), v = b2 v + (1 - b2) g^2, p -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps).
 
-    `amsgrad` takes the largest v so far. weight_decay is an L2 term of g; AdamW's is decoupled. Raises ValueError for an
-    option out of range. (Kingma and Ba, 2015; amsgrad: Reddi, Kale and Kumar, 2018.)
+    `amsgrad` takes the largest v so far. weight_decay is an L2 term of g; AdamW's is decoupled. Raises ValueError for
+    an option out of range. (Kingma and Ba, 2015; amsgrad: Reddi, Kale and Kumar, 2018.)
 
     >>> w = gg.ones(1, requires_grad=True)
     >>> optimizer = gg.optim.Adam([w], lr=0.1)
@@ -209,8 +210,8 @@ class AdamW(Adam):
 class RMSprop(_Stateful):
     """v = alpha v + (1 - alpha) g^2, p -= lr g / (sqrt(v) + eps), through a buffer where momentum > 0.
 
-    `centered` subtracts the square of the running mean of g from v. Raises ValueError for an option out of range. (Hinton,
-    lecture 6e, 2012; centred: Graves, 2013.)
+    `centered` subtracts the square of the running mean of g from v. Raises ValueError for an option out of range.
+    (Hinton, lecture 6e, 2012; centred: Graves, 2013.)
 
     >>> w = gg.ones(1, requires_grad=True)
     >>> optimizer = gg.optim.RMSprop([w], lr=0.01)
