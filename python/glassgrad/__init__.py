@@ -391,11 +391,7 @@ from glassgrad.ops.random import (
 )
 
 # Tensor, graph and packages
-<<<<<<< HEAD
-from glassgrad import autograd, linalg, nn, ops, random, testing
-=======
-from glassgrad import autograd, nn, ops, optim, testing
->>>>>>> 5d8340a (Softmax, norm, loss and optim: Python side)
+from glassgrad import autograd, linalg, nn, ops, optim, random, testing
 from glassgrad.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from glassgrad.config import can_cast, config, finfo, iinfo, memory_stats, result_type
 from glassgrad.printing import set_printoptions
