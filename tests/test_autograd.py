@@ -318,7 +318,7 @@ def test_matches_torch_on_random_in_place_programs():
             elif kind == 1:
                 y[i:] += 1
             elif kind == 2:
-                y.t()[i].mul_(y[0, 0].detach())
+                y.t()[i].mul_(y[0, 0].item())
             elif kind == 3:
                 y = y.clone()
             elif kind == 4:
