@@ -2,39 +2,39 @@
 
 # elementwise
 from glassgrad.ops.activation import (
-    celu as celu,
-    celu_ as celu_,
-    elu as elu,
-    elu_ as elu_,
-    gelu as gelu,
-    glu as glu,
-    hardshrink as hardshrink,
-    hardsigmoid as hardsigmoid,
-    hardswish as hardswish,
-    hardtanh as hardtanh,
-    hardtanh_ as hardtanh_,
-    leaky_relu as leaky_relu,
-    leaky_relu_ as leaky_relu_,
-    logsigmoid as logsigmoid,
-    mish as mish,
-    prelu as prelu,
-    relu as relu,
-    relu6 as relu6,
-    relu_ as relu_,
-    rrelu as rrelu,
-    rrelu_ as rrelu_,
-    selu as selu,
-    selu_ as selu_,
-    sigmoid as sigmoid,
-    silu as silu,
-    softplus as softplus,
-    softshrink as softshrink,
-    softsign as softsign,
-    tanhshrink as tanhshrink,
-    threshold as threshold,
-    threshold_ as threshold_,
+    celu,
+    celu_,
+    elu,
+    elu_,
+    gelu,
+    glu,
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    hardtanh_,
+    leaky_relu,
+    leaky_relu_,
+    logsigmoid,
+    mish,
+    prelu,
+    relu,
+    relu6,
+    relu_,
+    rrelu,
+    rrelu_,
+    selu,
+    selu_,
+    sigmoid,
+    silu,
+    softplus,
+    softshrink,
+    softsign,
+    tanhshrink,
+    threshold,
+    threshold_,
 )
-from glassgrad.ops.elementwise import tanh as tanh
+from glassgrad.ops.elementwise import tanh
 
 # layout
 # index and embedding
@@ -78,7 +78,7 @@ from glassgrad.ops.pool import (
     max_unpool2d,
     max_unpool3d,
 )
-from glassgrad.ops.layout import pad as pad
+from glassgrad.ops.layout import pad
 
 # softmax, norm and loss
 from glassgrad.ops.loss import (
