@@ -317,43 +317,58 @@ class UpsamplingBilinear2d(Upsample):
         super().__init__(size, scale_factor, "bilinear", True)
 
 
-class PixelShuffle(FunctionLayer):
+class PixelShuffle(Module):
     """(N, C r², H, W) to (N, C, H r, W r) (Shi et al. 2016).
 
     >>> gg.nn.PixelShuffle(2)(gg.zeros(1, 4, 3, 3)).shape
     (1, 1, 6, 6)
     """
 
-    function = staticmethod(F.pixel_shuffle)
-
     def __init__(self, upscale_factor: int) -> None:
-        super().__init__(upscale_factor=upscale_factor)
+        super().__init__()
+        self.upscale_factor = upscale_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.pixel_shuffle(input, self.upscale_factor)
+
+    def extra_repr(self) -> str:
+        return f"upscale_factor={self.upscale_factor}"
 
 
-class PixelUnshuffle(FunctionLayer):
+class PixelUnshuffle(Module):
     """(N, C, H r, W r) to (N, C r², H, W).
 
     >>> gg.nn.PixelUnshuffle(2)(gg.zeros(1, 1, 6, 6)).shape
     (1, 4, 3, 3)
     """
 
-    function = staticmethod(F.pixel_unshuffle)
-
     def __init__(self, downscale_factor: int) -> None:
-        super().__init__(downscale_factor=downscale_factor)
+        super().__init__()
+        self.downscale_factor = downscale_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.pixel_unshuffle(input, self.downscale_factor)
+
+    def extra_repr(self) -> str:
+        return f"downscale_factor={self.downscale_factor}"
 
 
-class ChannelShuffle(FunctionLayer):
+class ChannelShuffle(Module):
     """Interleaves groups of channels (Zhang et al. 2017).
 
     >>> gg.nn.ChannelShuffle(2)(gg.arange(4.0).reshape(1, 4, 1, 1)).flatten().tolist()
     [0.0, 2.0, 1.0, 3.0]
     """
 
-    function = staticmethod(F.channel_shuffle)
-
     def __init__(self, groups: int) -> None:
-        super().__init__(groups=groups)
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.channel_shuffle(input, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}"
 
 
 class CosineSimilarity(FunctionLayer):
