@@ -395,6 +395,7 @@ from glassgrad import autograd, data, inspect, io, linalg, nn, ops, optim, rando
 from glassgrad.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from glassgrad.config import can_cast, config, finfo, iinfo, memory_stats, result_type
 from glassgrad.io import load, load_npz, save
+from glassgrad.memory_format import channels_last, channels_last_3d, contiguous_format, memory_format, preserve_format
 from glassgrad.printing import set_printoptions
 from glassgrad.tensor import Tensor, as_tensor, asarray, from_dlpack, from_numpy, is_tensor, tensor
 

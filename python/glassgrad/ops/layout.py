@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, View, note_change, recording, unbroadcast
 from glassgrad.autograd.in_place import check_in_place, overwrite
+from glassgrad.memory_format import arranged, contiguous_format
 from glassgrad.ops._names import numpy_names
 
 if TYPE_CHECKING:
@@ -912,21 +913,25 @@ class Clone(Op):
         return dy
 
 
-def clone(input: Tensor) -> Tensor:
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A dense copy, through which gradients flow.
 
     >>> gg.clone(gg.ones(2))
     tensor([1., 1.])
     """
-    return Clone.apply(input)  # type: ignore[no-any-return]
+    return arranged(Clone.apply(input), memory_format, "clone")
 
 
-def contiguous(input: Tensor) -> Tensor:
+def contiguous(input: Tensor, memory_format: Any = contiguous_format) -> Tensor:
     """`input` itself if its elements lie densely in row-major order, else a copy of which that is true.
+
+    With `gg.channels_last` the channels of an image vary fastest in memory; the shape stays.
 
     >>> gg.zeros(2, 3).t().contiguous().stride()
     (2, 1)
     """
+    if memory_format is not contiguous_format:
+        return arranged(input, memory_format, "contiguous")
     return input if input.is_contiguous() else Clone.apply(input)  # type: ignore[no-any-return]
 
 
@@ -954,6 +959,7 @@ def to(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """
     dtype, device, copy = kwargs.pop("dtype", None), kwargs.pop("device", None), kwargs.pop("copy", False)
     kwargs.pop("non_blocking", None)
+    order = kwargs.pop("memory_format", None)
     other = kwargs.pop("other", None)
     flags = []
     for arg in args:
@@ -974,14 +980,15 @@ def to(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     copy = copy or (len(flags) > 1 and flags[1])  # positions: non_blocking, copy
     dtype = input.dtype if dtype is None else _DTYPE_OF_TYPE.get(dtype, dtype)
     device = input.device if device is None else core.device(device) if isinstance(device, str) else device
-    if not copy and dtype is input.dtype and device == input.device:
-        return input
-    return To.apply(input, dtype, device)  # type: ignore[no-any-return]
+    if copy or dtype is not input.dtype or device != input.device:
+        input = To.apply(input, dtype, device)
+    return input if order is None else arranged(input, order, "to")
 
 
-def _cast(dtype: Any, name: str) -> Callable[[Tensor], Tensor]:
-    def cast(input: Tensor) -> Tensor:
-        return input if input.dtype is dtype else To.apply(input, dtype, None)  # type: ignore[no-any-return]
+def _cast(dtype: Any, name: str) -> Callable[..., Tensor]:
+    def cast(input: Tensor, memory_format: Any = None) -> Tensor:
+        y = input if input.dtype is dtype else To.apply(input, dtype, None)
+        return y if memory_format is None else arranged(y, memory_format, name)
 
     cast.__name__ = cast.__qualname__ = name
     cast.__doc__ = f"`input.to(gg.{dtype.name})`."
