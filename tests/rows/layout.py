@@ -422,7 +422,7 @@ ROWS = [
     row("dsplit", lambda r: [Sample(r.normal(2, 1, 4), 2)], lambda x, n: np.dsplit(x, n), method=True),
     row(
         "unbind",
-        lambda r: [Sample(r.normal(3, 2)), Sample(r.normal(2, 3), 1), Sample(r.normal(0, 3))],
+        lambda r: [Sample(r.normal(3, 2)), Sample(r.normal(2, 3), 1), Sample(r.normal(2, 0))],
         lambda x, dim=0: list(np.moveaxis(x, dim, 0)),
         method=True,
         bad=[Bad(lambda: ((np.ones(()),), {}), RuntimeError, "no axis")],

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kGrain = 65536;  // elements a piece
 constexpr int64_t kTile = 64;
+constexpr int64_t kShortRow = 16;
 
 // Rows of different dtypes, through blocks of the compute type; where that is one of the two, there is no block
 // between.
@@ -192,8 +193,50 @@ void copy_tiles(const Loop<2>& loop, int axis) {
       });
 }
 
+// Where the output's innermost axis is short (the channels of an image, a window), a loop over it would be all
+// overhead: the long axis is crossed instead, once for each place along the short one, in stretches that stay in the L1
+// cache.
+void copy_short_rows(Loop<2> loop, int axis) {
+  constexpr int64_t kStretch = 512;
+  int last = loop.ndim - 1;
+  int64_t n = loop.shape[axis], width = loop.shape[last], out_stride = loop.stride[0][axis],
+          in_stride = loop.stride[1][axis];
+  int64_t out_step = loop.stride[0][last], in_step = loop.stride[1][last];
+  // What is left to walk: the outer axes, then the stretches of the long one.
+  loop.ndim = 0;
+  loop.numel = 1;
+  for (int d = 0; d < last; ++d) {
+    if (d == axis) continue;
+    loop.shape[loop.ndim] = loop.shape[d];
+    for (int k = 0; k < 2; ++k) loop.stride[k][loop.ndim] = loop.stride[k][d];
+    loop.numel *= loop.shape[loop.ndim++];
+  }
+  int64_t stretches = (n + kStretch - 1) / kStretch;
+  loop.shape[loop.ndim] = stretches;
+  loop.stride[0][loop.ndim] = kStretch * out_stride;
+  loop.stride[1][loop.ndim++] = kStretch * in_stride;
+  loop.numel *= stretches;
+  int64_t size = (n < kStretch ? n : kStretch) * width;
+  parallel_for(loop.numel, (kGrain + size - 1) / size, [&](int64_t begin, int64_t end) {
+    int inner = loop.ndim - 1;
+    for_rows(loop, begin, end, [&](const int64_t* offset, int64_t count) {
+      int64_t first = begin % stretches;
+      for (int64_t i = 0; i < count; ++i) {
+        int64_t m = first + i == stretches - 1 ? n - (stretches - 1) * kStretch : kStretch;
+        for (int64_t j = 0; j < width; ++j)
+          copy_row(loop.dtype[0], loop.data[0] + offset[0] + i * loop.stride[0][inner] + j * out_step, out_stride,
+                   loop.dtype[1], loop.data[1] + offset[1] + i * loop.stride[1][inner] + j * in_step, in_stride, m);
+      }
+      begin += count;
+    });
+  });
+}
+
 void copy(const Loop<2>& loop) {
   int axis = tile_axis(loop);
+  int across = axis >= 0 ? axis : loop.ndim - 2;
+  if (across >= 0 && loop.shape[loop.ndim - 1] < kShortRow && loop.shape[across] >= 2 * kShortRow)
+    return copy_short_rows(loop, across);
   if (axis >= 0) return copy_tiles(loop, axis);
   int last = loop.ndim - 1;
   parallel_for(loop.numel, kGrain, [&](int64_t begin, int64_t end) {

@@ -182,6 +182,37 @@ Array narrow(const Array& x, int64_t dim, int64_t start, int64_t length, int64_t
   return slice(x, d, from, length, step);
 }
 
+// Consecutive parts of an axis. op: whom a message should name.
+std::vector<Array> split(const Array& x, const std::vector<int64_t>& sizes, int64_t dim, const std::string& op) {
+  check<ShapeError>(x.ndim() > 0, op, ": x ", x, " has no axis to split");
+  int d = check_dim(op.c_str(), dim, x.ndim());
+  int64_t at = 0;
+  bool fits = true;
+  for (int64_t n : sizes) fits = fits && n >= 0 && !__builtin_add_overflow(at, n, &at);
+  check<ShapeError>(fits && at == x.size(d), op, ": the sizes must not be negative and sum to ", x.size(d),
+                    ", the size of axis ", d, " of x ", x, "; they sum to ", at);
+  std::vector<Array> parts;
+  parts.reserve(sizes.size());
+  at = 0;
+  for (int64_t n : sizes) {
+    parts.push_back(slice(x, d, at, n));
+    at += n;
+  }
+  return parts;
+}
+
+std::vector<Array> unbind(const Array& x, int64_t dim) {
+  check<ShapeError>(x.ndim() > 0, "unbind: x ", x, " has no axis to unbind");
+  int d = check_dim("unbind", dim, x.ndim());
+  Dims shape = x.shape(), strides = x.strides();
+  shape.erase(d);
+  strides.erase(d);
+  std::vector<Array> parts;
+  parts.reserve(size_t(x.size(d)));
+  for (int64_t i = 0; i < x.size(d); ++i) parts.push_back(x.view(shape, strides, i * x.strides()[d]));
+  return parts;
+}
+
 Array select(const Array& x, int64_t dim, int64_t index) {
   check<IndexError>(x.ndim() > 0, "select: x ", x, " has no axis to select from");
   int d = check_dim("select", dim, x.ndim());
@@ -268,6 +299,8 @@ void bind_views(pybind11::module_& m) {
   python::def<&squeeze>(m, "squeeze", {"x", "dims"});
   python::def<&unsqueeze>(m, "unsqueeze", {"x", "dim"});
   python::def<&narrow>(m, "narrow", {"x", "dim", "start", "length", "step"});
+  python::def<&split>(m, "split", {"x", "sizes", "dim", "op"});
+  python::def<&unbind>(m, "unbind", {"x", "dim"});
   python::def<&select>(m, "select", {"x", "dim", "index"});
   python::def<&diagonal>(m, "diagonal", {"x", "offset", "dim1", "dim2"});
   python::def<&unfold>(m, "unfold_windows", {"x", "dimension", "size", "step"});

@@ -2,7 +2,8 @@
 
 A view costs no pass over memory: `reshape`, `transpose`, `narrow` and kin give new sizes and strides over the same
 storage, and an in-place change of one shows in all. Each view's gradient is its transpose as a linear map: that of
-reshape is a reshape, that of expand a sum, and that of a view which leaves elements out is `Place`, which writes into zeros.
+reshape is a reshape, that of expand a sum, and that of a view which leaves elements out is `Place`, which writes into
+zeros.
 """
 
 from __future__ import annotations
@@ -643,33 +644,35 @@ def as_strided(input: Tensor, size: Size, stride: Size, storage_offset: int | No
 class Split(View):
     """Consecutive parts of an axis, one view each."""
 
-    def forward(self, x: Tensor, sizes: Sequence[int], dim: int) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, sizes: Sequence[int], dim: int, op: str) -> tuple[Tensor, ...]:
         self.shape, self.sizes, self.dim = x.shape, sizes, dim
-        parts, at = [], 0
-        for n in sizes:
-            parts.append(core.narrow(x, dim, at, n, 1))
-            at += n
-        return tuple(parts)
+        return core.split(x, sizes, dim, op)  # type: ignore[return-value]
 
     # The parts' gradients one after the other; a part nobody used has zeros.
     def backward(self, *dys: Tensor | None) -> Tensor:
         dy = next(g for g in dys if g is not None)
+        d = self.dim % len(self.shape)
         parts = []
         for g, n in zip(dys, self.sizes):
-            shape = (*self.shape[: self.dim], n, *self.shape[self.dim + 1 :])
+            shape = (*self.shape[:d], n, *self.shape[d + 1 :])
             parts.append(core.full(shape, 0, dy.dtype, dy.device) if g is None else g)
-        return cat(parts, self.dim)
+        return cat(parts, d)
 
 
-def _split(op: str, input: Tensor, sizes: Sequence[int], dim: int) -> tuple[Tensor, ...]:
-    if not input.ndim:
+def _length(op: str, x: Tensor, dim: int) -> int:
+    """The number of elements along dim of a tensor that is to be split."""
+    if not x.ndim:
         raise core.ShapeError(f"{op}: a 0-d tensor has no axis to split")
-    d = _axis(op, dim, input.ndim)
-    if sum(sizes) != input.shape[d] or any(n < 0 for n in sizes):
-        raise core.ShapeError(
-            f"{op}: sizes {list(sizes)} must sum to {input.shape[d]}, axis {d} of {input.shape} {input.dtype}"
-        )
-    return Split.apply(input, sizes, d)  # type: ignore[no-any-return]
+    return x.shape[_axis(op, dim, x.ndim)]
+
+
+def _even(op: str, x: Tensor, size: int, n: int, dim: int) -> tuple[Tensor, ...]:
+    """Parts of `size` of n elements, the last with the rest."""
+    whole, rest = divmod(n, size) if size else (0, 0)
+    sizes = [size] * whole
+    if rest or not whole:
+        sizes.append(rest)
+    return Split.apply(x, sizes, dim, op)  # type: ignore[no-any-return]
 
 
 @numpy_names
@@ -680,14 +683,11 @@ def split(tensor: Tensor, split_size_or_sections: Size, dim: int = 0) -> tuple[T
     (tensor([0, 1]), tensor([2, 3]), tensor([4]))
     """
     if not isinstance(split_size_or_sections, int):
-        return _split("split", tensor, tuple(split_size_or_sections), dim)
-    if not tensor.ndim:
-        raise core.ShapeError("split: a 0-d tensor has no axis to split")
-    n, size = tensor.shape[_axis("split", dim, tensor.ndim)], split_size_or_sections
+        return Split.apply(tensor, tuple(split_size_or_sections), dim, "split")  # type: ignore[no-any-return]
+    n, size = _length("split", tensor, dim), split_size_or_sections
     if size < 0 or (size == 0 and n > 0):
         raise core.ShapeError(f"split: split_size {size} must be positive for an axis of {n} elements")
-    whole, rest = divmod(n, size) if size else (0, 0)
-    return _split("split", tensor, [size] * whole + ([rest] if rest or not whole else []), dim)
+    return _even("split", tensor, size, n, dim)
 
 
 def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -696,7 +696,7 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
     >>> gg.split_with_sizes(gg.arange(3), [1, 2])
     (tensor([0]), tensor([1, 2]))
     """
-    return _split("split_with_sizes", input, tuple(split_sizes), dim)
+    return Split.apply(input, tuple(split_sizes), dim, "split_with_sizes")  # type: ignore[no-any-return]
 
 
 @numpy_names
@@ -708,12 +708,10 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """
     if chunks <= 0:
         raise core.ShapeError(f"chunk: chunks {chunks} must be positive")
-    if not input.ndim:
-        raise core.ShapeError("chunk: a 0-d tensor has no axis to split")
-    n = input.shape[_axis("chunk", dim, input.ndim)]
+    n = _length("chunk", input, dim)
     if n == 0:
-        return _split("chunk", input, [0] * chunks, dim)
-    return split(input, -(-n // chunks), dim)
+        return Split.apply(input, [0] * chunks, dim, "chunk")  # type: ignore[no-any-return]
+    return _even("chunk", input, -(-n // chunks), n, dim)
 
 
 @numpy_names
@@ -725,21 +723,20 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     >>> gg.tensor_split(gg.arange(5), (1, 4))
     (tensor([0]), tensor([1, 2, 3]), tensor([4]))
     """
-    if not input.ndim:
-        raise core.ShapeError("tensor_split: a 0-d tensor has no axis to split")
-    d = _axis("tensor_split", dim, input.ndim)
-    n = input.shape[d]
+    n = _length("tensor_split", input, dim)
     if isinstance(indices_or_sections, core.TensorBase):
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         if indices_or_sections <= 0:
             raise core.ShapeError(f"tensor_split: the number of sections, {indices_or_sections}, must be positive")
         size, rest = divmod(n, indices_or_sections)
-        return _split("tensor_split", input, [size + (i < rest) for i in range(indices_or_sections)], d)
+        sizes = [size + (i < rest) for i in range(indices_or_sections)]
+        return Split.apply(input, sizes, dim, "tensor_split")  # type: ignore[no-any-return]
     cuts = [0, *[min(max(i + n, 0), n) if i < 0 else min(i, n) for i in indices_or_sections], n]
-    if sorted(cuts) == cuts:
-        return _split("tensor_split", input, [b - a for a, b in itertools.pairwise(cuts)], d)
-    return tuple([narrow(input, d, a, max(b - a, 0)) for a, b in itertools.pairwise(cuts)])
+    sizes = [b - a for a, b in itertools.pairwise(cuts)]
+    if min(sizes) >= 0:
+        return Split.apply(input, sizes, dim, "tensor_split")  # type: ignore[no-any-return]
+    return tuple([narrow(input, dim, a, max(size, 0)) for a, size in zip(cuts, sizes)])
 
 
 def _n_split(op: str, input: Tensor, indices_or_sections: Any, dim: int, least: int) -> tuple[Tensor, ...]:
@@ -786,8 +783,8 @@ class Unbind(View):
     """Each index of an axis, which disappears, as a view of its own."""
 
     def forward(self, x: Tensor, dim: int) -> tuple[Tensor, ...]:
-        self.dim = dim
-        return tuple([core.select(x, dim, i) for i in range(x.shape[dim])])
+        self.dim = dim if dim >= 0 else dim + x.ndim
+        return core.unbind(x, dim)  # type: ignore[return-value]
 
     def backward(self, *dys: Tensor | None) -> Tensor:
         dy = next(g for g in dys if g is not None)
@@ -801,10 +798,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     >>> gg.tensor([[1, 2], [3, 4]]).unbind(1)
     (tensor([1, 3]), tensor([2, 4]))
     """
-    if not input.ndim:
-        raise core.ShapeError("unbind: a 0-d tensor has no axis to unbind")
-    d = _axis("unbind", dim, input.ndim)
-    return Unbind.apply(input, d) if input.shape[d] else ()  # type: ignore[no-any-return]
+    return Unbind.apply(input, dim)  # type: ignore[no-any-return]
 
 
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
@@ -1130,9 +1124,10 @@ class Cat(Op):
     def forward(self, *args: Any) -> Tensor:
         tensors, dim = args[:-1], args[-1]
         y: Tensor = core.cat(tensors, dim)
-        self.dim = dim % max(y.ndim, 1)
-        self.skips = y.ndim != 1  # an empty vector fits anything, and takes no part then
-        self.inputs = [(x.shape, x.dtype) for x in tensors]
+        if self.edges:
+            self.dim = dim % y.ndim
+            self.skips = y.ndim != 1  # an empty vector fits anything, and takes no part then
+            self.inputs = [(x.shape, x.dtype) for x in tensors]
         return y
 
     # Each tensor's gradient is its own stretch of dy.
@@ -1168,8 +1163,9 @@ class Stack(Op):
     def forward(self, *args: Any) -> Tensor:
         tensors, dim = args[:-1], args[-1]
         y: Tensor = core.stack(tensors, dim)
-        self.dim = dim % y.ndim
-        self.dtypes = [x.dtype for x in tensors]
+        if self.edges:
+            self.dim = dim % y.ndim
+            self.dtypes = [x.dtype for x in tensors]
         return y
 
     def backward(self, dy: Tensor) -> tuple[Tensor | None, ...]:
