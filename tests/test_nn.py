@@ -125,7 +125,7 @@ def test_repr_equals_torchs(name, args, shapes):
     elif name in ("Softplus", "ELU", "CELU", "Hardtanh", "LeakyReLU", "Softshrink", "Hardshrink", "GELU", "PixelShuffle",
                   "PixelUnshuffle", "LPPool1d", "LPPool2d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d",
                   "MaxPool3d", "GLU", "Bilinear", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d",
-                  "InstanceNorm2d", "LayerNorm", "RMSNorm", "AdaptiveMaxPool2d", "AdaptiveAvgPool2d"):  # fmt: skip
+                  "InstanceNorm2d", "GroupNorm", "LayerNorm", "RMSNorm", "AdaptiveMaxPool2d", "AdaptiveAvgPool2d"):  # fmt: skip
         assert repr(ours).startswith(name + "(")
     else:
         assert repr(ours) == repr(theirs)

@@ -62,11 +62,9 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[str], None]) -> N
         raise
 
 
-def _bytes_of(x: Tensor) -> dict[str, Any]:
+def _array_of(x: Tensor) -> NDArray[Any]:
     x = x.detach().contiguous()
-    name = "bfloat16" if x.dtype is core.bfloat16 else x.dtype.name
-    array = (x.view(core.int16) if x.dtype is core.bfloat16 else x).numpy()
-    return {"dtype": name, "shape": list(x.shape), "data": array.tobytes()}
+    return (x.view(core.int16) if x.dtype is core.bfloat16 else x).numpy()
 
 
 def _describe(value: Any, tensors: dict[str, Any], path: str) -> Any:
@@ -154,8 +152,14 @@ def save(obj: Any, path: str | os.PathLike[str], metadata: dict[str, str] | None
     else:
         named = {}
         header["glassgrad.state"] = json.dumps(_describe(obj, named, "the state"))
-    parts = {k: _bytes_of(v) for k, v in named.items()}
-    write_whole(path, lambda temporary: safetensors.serialize_file(parts, temporary, header))
+    arrays = {name: _array_of(x) for name, x in named.items()}
+    specs = {
+        name: safetensors.TensorSpec(
+            dtype=x.dtype.name, shape=list(x.shape), data_ptr=arrays[name].ctypes.data, data_len=arrays[name].nbytes
+        )
+        for name, x in named.items()
+    }
+    write_whole(path, lambda temporary: safetensors.serialize_file(specs, temporary, header))
 
 
 def load(path: str | os.PathLike[str], map_location: Any = None) -> Any:

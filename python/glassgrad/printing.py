@@ -67,17 +67,14 @@ class _Format:
         if not floating:
             self.width = max([len(str(v)) for v in values], default=1)
             return
-        finite = [abs(v) for v in values if math.isfinite(v) and v != 0]
-        if finite:
-            self.whole = all(v == math.ceil(v) for v in finite)
-            largest, smallest = max(finite), min(finite)
-            if self.whole:
-                self.scientific = (largest / smallest > 1000.0 and largest > 1e8) or largest > 1e8
-            else:
-                self.scientific = largest / smallest > 1000.0 or largest > 1e8 or smallest < 1e-4
+        shown = [v for v in values if math.isfinite(v) and v != 0]
+        if shown:
+            self.whole = all(v == math.ceil(v) for v in shown)
+            largest, smallest = max(map(abs, shown)), min(map(abs, shown))
+            self.scientific = largest / smallest > 1000.0 or largest > 1e8 or smallest < 1e-4
         if options.sci_mode is not None:
             self.scientific = options.sci_mode
-        self.width = max([len(self._text(v)) for v in values], default=1)
+        self.width = max([len(self._text(v)) for v in shown], default=1)
 
     def _text(self, v: Any) -> str:
         if not self.floating:
@@ -113,7 +110,7 @@ def _lines(values: Any, depth: int, indent: int, show: _Format) -> str:
     if depth == 0:
         return show(values)
     if depth == 1:
-        words = ["..." if v is None else show(v) for v in values]
+        words = [" ..." if v is None else show(v) for v in values]
         per_line = max(1, (options.linewidth - indent) // (show.width + 2))
         rows = [", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line)]
         return "[" + (",\n" + " " * (indent + 1)).join(rows) + "]"
