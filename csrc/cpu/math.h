@@ -540,7 +540,7 @@ inline Vec<double> lgamma(Vec<double> x) {
 // The n-th derivative of digamma, n >= 1: psi_n(x) = (-1)^(n+1) n! sum_k 1 / (x + k)^(n+1), summed up to x + k >= 10 +
 // n and from there by Euler and Maclaurin's formula.
 inline double polygamma(int n, double x) {
-  if (x <= 0 && x == __builtin_floor(x)) return Ieee<double>::infinity;
+  if (x <= 0 && x == __builtin_floor(x)) return n % 2 ? Ieee<double>::infinity : -Ieee<double>::infinity;
   // B_2j / (2j)!
   static constexpr double b[] = {1.0 / 12,
                                  -1.0 / 720,
