@@ -545,6 +545,8 @@ class Tensor(core.TensorBase):
     __rsub__ = ops.elementwise.rsub
     __rmul__ = ops.elementwise.mul
     __rtruediv__ = ops.elementwise.rtruediv
+    __div__ = ops.elementwise.true_divide
+    __rdiv__ = ops.elementwise.rtruediv
     __rfloordiv__ = ops.elementwise.rfloordiv
     __rmod__ = ops.elementwise.rmod
     __rpow__ = ops.elementwise.rpow

@@ -127,7 +127,9 @@ Array run_binary(Binary op, const Array& a, const Array& b, const double* params
   const auto& kernels = elementwise_kernels(a.device());
   if (divides(op) && is_integral(t)) {
     const Array* divisor[] = {&b};
-    if (kernels.has_zero(make_loop(divisor))) throw std::runtime_error("ZeroDivisionError");
+    if (kernels.has_zero(make_loop(divisor)))
+      throw std::runtime_error(
+          message(info.name, ": ZeroDivisionError: whole numbers ", a, " divided by ", b, " with a zero"));
   }
   if (op == Binary::Pow && b.weak() && !is_floating(t))
     check<ValueError>(b.item_int() >= 0,

@@ -97,7 +97,7 @@ enum class Kind : uint8_t {
   X(Sub, "sub", Number)                       \
   X(Mul, "mul", Any)                          \
   X(Div, "div", Math)                         \
-  X(DivFloor, "div_floor", Number)            \
+  X(DivFloor, "floor_divide", Number)         \
   X(DivTrunc, "div_trunc", Number)            \
   X(Remainder, "remainder", Number)           \
   X(Fmod, "fmod", Number)                     \

@@ -24,7 +24,7 @@ struct Neg {
 };
 struct Abs {
   template <class V> static V forward(V x, Params) { return abs(x); }
-  template <class V> static V grad(V x, V dy, Params) { return x > 0 ? dy : x < 0 ? -dy : x * 0; }
+  template <class V> static V grad(V x, V dy, Params) { return x > 0 ? dy : x < 0 ? -dy : V{}; }
 };
 struct Sign {
   template <class V> static V forward(V x, Params) { return x > 0 ? constant<V>(1) : x < 0 ? constant<V>(-1) : V{}; }
@@ -251,7 +251,7 @@ struct Polygamma {
     return dy * each(x, [n](lane_t<V> a) { return lane_t<V>(polygamma(n + 1, a)); });
   }
 };
-// sin(pi x) / (pi x)
+// sin(t) / t, t = pi x; the derivative near zero, where its closed form cancels, by its series
 struct Sinc {
   template <class V> static V forward(V x, Params) {
     V t = x * lane_t<V>(kPi);
@@ -259,7 +259,9 @@ struct Sinc {
   }
   template <class V> static V grad(V x, V dy, Params) {
     V t = x * lane_t<V>(kPi);
-    return x == 0 ? V{} : dy * ((cos(t) * t - sin(t)) / (t * x));
+    V series = t * lane_t<V>(kPi) *
+               horner(t * t, -1.0 / 3, 1.0 / 30, -1.0 / 840, 1.0 / 45360, -1.0 / 3991680, 1.0 / 518918400);
+    return dy * (abs(t) < lane_t<V>(0.5) ? series : (cos(t) - sin(t) / t) / x);
   }
 };
 
@@ -372,7 +374,7 @@ struct Hardtanh {
     return x < low ? low : x > high ? high : x;
   }
   template <class V> static V grad(V x, V dy, Params p) {
-    return ((x <= lane_t<V>(p[0])) | (x >= lane_t<V>(p[1]))) ? V{} : dy;
+    return ((x > lane_t<V>(p[0])) & (x < lane_t<V>(p[1]))) ? dy : V{};
   }
 };
 struct Hardsigmoid {
@@ -390,7 +392,7 @@ struct Hardswish {
     return x * t / 6;
   }
   template <class V> static V grad(V x, V dy, Params) {
-    return x <= -3 ? V{} : x < 3 ? dy * (x / 3 + lane_t<V>(0.5)) : dy;
+    return x <= -3 ? V{} : x >= 3 ? dy : dy * (x / 3 + lane_t<V>(0.5));
   }
 };
 struct Softshrink {
@@ -400,7 +402,7 @@ struct Softshrink {
   }
   template <class V> static V grad(V x, V dy, Params p) {
     const lane_t<V> l = lane_t<V>(p[0]);
-    return ((x >= -l) & (x <= l)) ? V{} : dy;
+    return ((x < -l) | (x > l)) ? dy : V{};
   }
 };
 struct Hardshrink {
@@ -410,7 +412,7 @@ struct Hardshrink {
   }
   template <class V> static V grad(V x, V dy, Params p) {
     const lane_t<V> l = lane_t<V>(p[0]);
-    return ((x >= -l) & (x <= l)) ? V{} : dy;
+    return ((x < -l) | (x > l)) ? dy : V{};
   }
 };
 struct Threshold {

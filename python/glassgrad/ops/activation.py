@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, unbroadcast
 from glassgrad.autograd.in_place import check_in_place, in_place, overwrite
+from glassgrad.ops._names import numpy_names
 from glassgrad.ops.elementwise import OfInput, OfOutput, erf, exp, tanh, where
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Hardtanh(OfInput):
     kernel, fused = core.hardtanh, core.hardtanh_backward
 
     def rule(self, x: Tensor, dy: Tensor, low: float, high: float) -> Tensor:
-        return where((x <= low) | (x >= high), 0.0, dy)
+        return where((x > low) & (x < high), dy, 0.0)
 
 
 class Hardsigmoid(OfInput):
@@ -162,7 +163,7 @@ class Hardswish(OfInput):
     kernel, fused = core.hardswish, core.hardswish_backward
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
-        return where(x <= -3, 0.0, where(x < 3, dy * (x / 3 + 0.5), dy))
+        return where(x <= -3, 0.0, where(x >= 3, dy, dy * (x / 3 + 0.5)))
 
 
 class Softshrink(OfInput):
@@ -171,7 +172,7 @@ class Softshrink(OfInput):
     kernel, fused = core.softshrink, core.softshrink_backward
 
     def rule(self, x: Tensor, dy: Tensor, lambd: float) -> Tensor:
-        return where((x >= -lambd) & (x <= lambd), 0.0, dy)
+        return where((x < -lambd) | (x > lambd), dy, 0.0)
 
 
 class Hardshrink(OfInput):
@@ -180,7 +181,7 @@ class Hardshrink(OfInput):
     kernel, fused = core.hardshrink, core.hardshrink_backward
 
     def rule(self, x: Tensor, dy: Tensor, lambd: float) -> Tensor:
-        return where((x >= -lambd) & (x <= lambd), 0.0, dy)
+        return where((x < -lambd) | (x > lambd), dy, 0.0)
 
 
 class Threshold(OfInput):
@@ -256,7 +257,9 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """input above zero, weight * input below; weight has one element, or one for each channel (axis 1) of input.
+    """input above zero, weight * input below.
+
+    weight has one element, or one for each channel (axis 1) of input.
 
     >>> gg.prelu(gg.tensor([-1.0, 2.0]), gg.tensor([0.25]))
     tensor([-0.2500,  2.0000])
@@ -339,8 +342,9 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """input times the normal distribution function of input; approximate="tanh" gives
-    input (1 + tanh(sqrt(2/pi) (input + 0.044715 input^3))) / 2 (Hendrycks and Gimpel, 2016).
+    """input times the normal distribution function of input (Hendrycks and Gimpel, 2016).
+
+    approximate="tanh" gives input (1 + tanh(sqrt(2/pi) (input + 0.044715 input^3))) / 2.
 
     >>> gg.nn.functional.gelu(gg.tensor([-1.0, 2.0]))
     tensor([-0.1587,  1.9545])
@@ -455,6 +459,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     return change(input, Threshold.apply(input, threshold, value), inplace)
 
 
+@numpy_names
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a * sigmoid(b), where a and b are the halves of input along dim (Dauphin et al., 2017).
 

@@ -1,15 +1,16 @@
 """Arithmetic, comparisons and mathematical functions, element by element (kernels: csrc/ops/elementwise).
 
-Operands broadcast; dtypes promote as PyTorch's do. A function of one argument saves the value its derivative is simplest in, the
-input or the output. `rule` is that derivative in ordinary ops: backward uses it when gradients are themselves recorded, and
-otherwise the kernel's `grad`, the same mathematics in one pass.
+Operands broadcast; dtypes promote as PyTorch's do. A function of one argument saves what its derivative is simplest in,
+the input or the output. `rule` is that derivative in ordinary ops: backward uses it when gradients are themselves
+recorded, and otherwise the kernel's `grad`, the same mathematics in one pass.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, recording, unbroadcast
@@ -72,7 +73,7 @@ class Flat(Op):
 
 
 class OfTwo(Op):
-    """y = f(a, b) with broadcasting: `first` and `second` are the gradients by a and b before their shapes are restored."""
+    """y = f(a, b) with broadcasting: `first` and `second` are the gradients by a and b in y's shape."""
 
     kernel: ClassVar[Callable[..., Tensor]]
 
@@ -217,7 +218,7 @@ class Fmod(OfTwo):
 class DivFloor(Flat):
     """floor(a / b)"""
 
-    kernel = core.div_floor
+    kernel = core.floor_divide
 
 
 class DivTrunc(Flat):
@@ -867,14 +868,14 @@ class Polygamma(OfInput):
 
 
 class Sinc(OfInput):
-    """sin(t) / t, t = pi x; dx = pi (cos(t) t - sin(t)) / t^2 dy"""
+    """sin(t) / t, t = pi x; dx = (cos(t) - sin(t) / t) / x dy"""
 
     kernel, fused = core.sinc, core.sinc_backward
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         away = where(x == 0, 1.0, x)  # the quotient is 0/0 at zero, where every derivative of odd order is zero
         t = away * math.pi
-        return where(x == 0, -(math.pi**2 / 3) * x * dy, dy * ((cos(t) * t - sin(t)) / (t * away)))
+        return where(x == 0, -(math.pi**2 / 3) * x * dy, dy * ((cos(t) - sin(t) / t) / away))
 
 
 # Functions: arithmetic -----------------------------------------------------------------------------------------------
@@ -929,8 +930,9 @@ def mul(input: Tensor, other: Operand) -> Tensor:
 
 
 def div(input: Tensor, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
-    """input / other, broadcast: the true quotient (whole numbers give float32), or rounded towards zero ("trunc") or down
-    ("floor") in the promoted dtype, where a whole number divided by zero raises RuntimeError.
+    """input / other, broadcast: the true quotient, or rounded towards zero ("trunc") or down ("floor").
+
+    Of whole numbers the true quotient is float32, a rounded one whole; dividing by zero then raises RuntimeError.
 
     >>> gg.div(gg.tensor([7, -7]), 2)
     tensor([ 3.5000, -3.5000])
@@ -1027,7 +1029,9 @@ def square(input: Tensor) -> Tensor:
 
 
 def pow(input: Operand, exponent: Operand) -> Tensor:
-    """input^exponent, broadcast; one of the two may be a number. A whole number to a negative whole number raises ValueError.
+    """input^exponent, broadcast; one of the two may be a number.
+
+    Whole numbers to a negative whole number raise ValueError.
 
     >>> gg.pow(gg.tensor([1.0, 2.0, 3.0]), 2)
     tensor([1., 4., 9.])
@@ -1099,6 +1103,8 @@ def ldexp(input: Tensor, other: Tensor) -> Tensor:
     >>> gg.ldexp(gg.tensor([1.0]), gg.tensor([3]))
     tensor([8.])
     """
+    if input.dtype.is_floating_point and not other.dtype.is_floating_point:
+        other = other.to(input.dtype)
     return mul(input, pow(2.0, other))
 
 
@@ -1124,8 +1130,9 @@ def lcm(input: Tensor, other: Tensor) -> Tensor:
 
 
 def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Any:
-    """input where the bool condition holds, else other, broadcast. With the condition alone: its nonzero indices, one tensor
-    for each axis.
+    """input where the bool condition holds, else other, broadcast.
+
+    With the condition alone: the indices of its nonzero elements, one tensor for each axis.
 
     >>> gg.where(gg.tensor([True, False]), gg.tensor([1.0, 2.0]), 0.0)
     tensor([1., 0.])
