@@ -137,7 +137,8 @@ class Bad:
     regex: str
 
     def arguments(self, r: Random) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        made = self.call(r) if inspect.signature(self.call).parameters else self.call()
+        needed = [p for p in inspect.signature(self.call).parameters.values() if p.default is p.empty]
+        made = self.call(r) if needed else self.call()
         if isinstance(made, Sample):
             return made.args, made.kwargs
         if (
