@@ -357,14 +357,6 @@ from glassgrad.ops.pool import (
 )
 
 # softmax, norm and loss
-from glassgrad.ops.loss import (
-    binary_cross_entropy_with_logits,
-    cosine_embedding_loss,
-    ctc_loss,
-    hinge_embedding_loss,
-    margin_ranking_loss,
-    triplet_margin_loss,
-)
 from glassgrad.ops.norm import cosine_similarity, group_norm, layer_norm, pairwise_distance, rms_norm
 from glassgrad.ops.softmax import log_softmax, softmax
 

@@ -49,7 +49,7 @@ template <PointwiseLoss kind, class V, class C> inline V loss_slope(V x, V t, C 
     case PointwiseLoss::SmoothL1: return abs(d) < p ? d / p : sign(d);
     case PointwiseLoss::Huber: return abs(d) <= p ? d : p * sign(d);
     case PointwiseLoss::Bce: {
-      V variance = (1 - x) * x, least = V{} + C(1e-12);
+      V variance = (1 - x) * x, least = V{} + C(1e-12f);
       return d / (variance < least ? least : variance);
     }
     case PointwiseLoss::BceWithLogits: return sigmoid(x) - t;

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, composite_backward, recording
-from glassgrad.ops.softmax import described, reduced, reduction_of
+from glassgrad.ops.activation import logsigmoid
+from glassgrad.ops.softmax import composite_of, described, reduced, reduction_of
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
@@ -60,7 +61,7 @@ class PointwiseLoss(Op):
         x, t = self.saved
         needs = self.needs[:2]
         if recording() or (needs[1] and not self.symmetric):
-            return composite_backward(
+            return composite_of(
                 lambda x, t: reduced(self.formula(x, t, self.parameter), self.reduction), (x, t), dy, needs
             )
         each = iter(core.pointwise_loss_backward(self.name, dy, x, t, self.parameter, self.reduction, *needs))
@@ -99,7 +100,7 @@ class SmoothL1Loss(PointwiseLoss):
     def formula(x: Tensor, t: Tensor, parameter: float) -> Tensor:
         d = x - t
         a = d.abs()
-        return (a < parameter).where(d * d * (0.5 / parameter), a - 0.5 * parameter)
+        return (d * d * (0.5 / parameter)).where(a < parameter, a - 0.5 * parameter)
 
 
 class HuberLoss(PointwiseLoss):
@@ -112,7 +113,7 @@ class HuberLoss(PointwiseLoss):
     def formula(x: Tensor, t: Tensor, parameter: float) -> Tensor:
         d = x - t
         a = d.abs()
-        return (a <= parameter).where(d * d * 0.5, parameter * (a - 0.5 * parameter))
+        return (d * d * 0.5).where(a <= parameter, parameter * (a - 0.5 * parameter))
 
 
 class BinaryCrossEntropy(PointwiseLoss):
@@ -132,7 +133,7 @@ class BinaryCrossEntropyWithLogits(PointwiseLoss):
 
     @staticmethod
     def formula(x: Tensor, t: Tensor, parameter: float) -> Tensor:
-        return (1 - t) * x - x.logsigmoid()
+        return (1 - t) * x - logsigmoid(x)
 
 
 class SoftMarginLoss(PointwiseLoss):
@@ -142,7 +143,7 @@ class SoftMarginLoss(PointwiseLoss):
 
     @staticmethod
     def formula(x: Tensor, t: Tensor, parameter: float) -> Tensor:
-        return -(t * x).logsigmoid()
+        return -logsigmoid(t * x)
 
 
 class KlDiv(PointwiseLoss):
@@ -175,8 +176,10 @@ class PoissonNll(PointwiseLoss):
         return x.exp() - t * x
 
 
-def _pointwise(kind: type[PointwiseLoss], x: Tensor, t: Tensor, reduction: str, parameter: float = 0.0) -> Tensor:
-    core.check_loss_shapes(kind.name, x, t)
+def _pointwise(
+    kind: type[PointwiseLoss], x: Tensor, t: Tensor, reduction: str, parameter: float = 0.0, op: str = ""
+) -> Tensor:
+    core.check_loss_shapes(op or kind.name, x, t)
     if x.dtype is not t.dtype:
         dtype = core.result_type(x, t)
         x, t = x.to(dtype), t.to(dtype)
@@ -315,7 +318,7 @@ def binary_cross_entropy_with_logits(
             return _pointwise(BinaryCrossEntropyWithLogits, input, target, reduction)
         return reduced(_pointwise(BinaryCrossEntropyWithLogits, input, target, "none") * weight, reduction)
     core.check_loss_shapes("binary_cross_entropy_with_logits", input, target)
-    losses = (1 - target) * input - ((pos_weight - 1) * target + 1) * input.logsigmoid()
+    losses = (1 - target) * input - ((pos_weight - 1) * target + 1) * logsigmoid(input)
     return reduced(losses if weight is None else losses * weight, reduction)
 
 
@@ -337,9 +340,9 @@ def kl_div(
     """
     kind = KlDivLog if log_target else KlDiv
     if reduction == "batchmean" and size_average is None and reduce is None:
-        loss = _pointwise(kind, input, target, "sum")
+        loss = _pointwise(kind, input, target, "sum", op="kl_div")
         return loss / input.shape[0] if input.ndim else loss
-    return _pointwise(kind, input, target, reduction_of("kl_div", size_average, reduce, reduction))
+    return _pointwise(kind, input, target, reduction_of("kl_div", size_average, reduce, reduction), op="kl_div")
 
 
 def poisson_nll_loss(
@@ -687,7 +690,7 @@ def multilabel_soft_margin_loss(
     tensor(0.6931)
     """
     reduction = reduction_of("multilabel_soft_margin_loss", size_average, reduce, reduction)
-    losses = _pointwise(BinaryCrossEntropyWithLogits, input, target, "none")
+    losses = _pointwise(BinaryCrossEntropyWithLogits, input, target, "none", op="multilabel_soft_margin_loss")
     if weight is not None:
         losses = losses * weight
     return reduced(losses.sum(-1) / input.shape[-1], reduction)
@@ -717,7 +720,7 @@ class CtcLoss(Op):
                 return None
             finite = (losses < math.inf).to(x.dtype) if self.zero_infinity else losses * 0 + 1
             steps = [[float(t < n) for n in self.options[1]] for t in range(x.shape[0])]
-            return (dx + x.exp() * dy * x.new_tensor(steps).unsqueeze(2)) * finite.reshape(1, -1, 1)
+            return (dx + x.exp() * dy.reshape(1, -1, 1) * x.new_tensor(steps).unsqueeze(2)) * finite.reshape(1, -1, 1)
         return core.ctc_loss_backward(dy, x, *self.options, losses, alpha, self.zero_infinity)
 
 

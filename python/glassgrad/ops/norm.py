@@ -323,6 +323,9 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, o
     """
     if out is not None:
         raise ValueError("normalize: out= is not supported; use the result")
+    axes = max(input.ndim, 1)
+    if not -axes <= dim < axes:
+        raise IndexError(f"normalize: input {described(input)} and dim {dim}: dim must be in [{-axes}, {axes - 1}]")
     return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
 
 

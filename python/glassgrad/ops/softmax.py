@@ -7,9 +7,11 @@ x (outer, n, inner) around the axis `dim`; cross-entropy has its classes C on ax
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
+from glassgrad.autograd.grad_mode import enable_grad
 from glassgrad.autograd.graph import Op, composite_backward, recording
 from glassgrad.ops._names import numpy_names
 
@@ -139,6 +141,17 @@ def reduced(losses: Tensor, reduction: str) -> Tensor:
     return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
 
 
+def composite_of(
+    function: Callable[..., Any], inputs: tuple[Any, ...], dy: Tensor, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """composite_backward, also where nothing is being recorded: for gradients that no kernel gives."""
+    if recording():
+        return composite_backward(function, inputs, dy, needs)
+    with enable_grad():
+        gradients = composite_backward(function, inputs, dy, needs)
+    return tuple([None if g is None else g.detach() for g in gradients])
+
+
 def _class_axis(input: Tensor) -> int:
     return 0 if input.ndim == 1 else 1
 
@@ -204,7 +217,7 @@ class CrossEntropy(Op):
         x, target, weight, stats, total = self.saved
         needs = self.needs
         if recording() or needs[2]:
-            return composite_backward(
+            return composite_of(
                 lambda x, t, w: _cross_entropy_in_ordinary_ops(x, t, w, *self.options), (x, target, weight), dy, needs
             )
         return core.cross_entropy_backward(dy, x, target, weight, stats, total, *self.options, needs[1])  # type: ignore[return-value]
