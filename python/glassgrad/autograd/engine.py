@@ -41,8 +41,7 @@ def run(
         for place, x in enumerate(inputs):
             end, output = _end(x._edge)
             wanted.setdefault(id(end), []).append((output, place))
-    order = _topological(start)
-    useful = None if inputs is None else _leading_to(order, wanted)
+    useful = None if inputs is None else _leading_to(_reachable(start), wanted)
     counts = _count(start, useful)
 
     found: list[Tensor | None] = [None] * (0 if inputs is None else len(inputs))
@@ -104,7 +103,7 @@ def _end(edge: Any) -> tuple[Any, int]:
     return edge if type(edge) is tuple else (edge, 0)
 
 
-def _topological(start: list[tuple[Any, int]]) -> list[Any]:
+def _reachable(start: list[tuple[Any, int]]) -> list[Any]:
     """Every node that the roots lead to, each once."""
     seen: set[int] = set()
     nodes: list[Any] = []
@@ -226,7 +225,7 @@ def _accumulate(leaf: Any, dy: Any, create_graph: bool) -> None:
         if create_graph:
             leaf.grad = held + dy
         else:
-            held.add_(dy)
+            core.copy_(held, core.add(held, dy))
     elif create_graph:
         leaf.grad = dy.clone()
     else:

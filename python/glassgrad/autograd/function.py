@@ -19,6 +19,12 @@ class FunctionCtx(Op):
 
     name = "Function"
     owner: type[Function]
+    arguments: int
+    materialize: bool
+    input_shapes: list[Any]
+    described: list[tuple[tuple[int, ...], Any]]
+    non_differentiable: set[int]
+    dirty: set[int]
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keeps inputs or outputs; `saved_tensors` gives them back and checks that they were not changed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgrad import _core as core
 
@@ -47,6 +47,15 @@ class _Mode:
         return wrapped  # type: ignore[return-value]
 
 
+def _bare(cls: Any, function: Any = None) -> Any:
+    """Lets `@no_grad` stand without parentheses."""
+    self = object.__new__(cls)
+    if function is None:
+        return self
+    self.__init__()
+    return self(function)
+
+
 class no_grad(_Mode):
     """Ops inside are not recorded; as a decorator, those of the function.
 
@@ -59,12 +68,8 @@ class no_grad(_Mode):
 
     mode = False
 
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        self = super().__new__(cls)
-        if function is None:
-            return self
-        self.__init__()  # type: ignore[misc]
-        return self(function)
+    if not TYPE_CHECKING:
+        __new__ = _bare
 
 
 class enable_grad(_Mode):
@@ -77,12 +82,8 @@ class enable_grad(_Mode):
 
     mode = True
 
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        self = super().__new__(cls)
-        if function is None:
-            return self
-        self.__init__()  # type: ignore[misc]
-        return self(function)
+    if not TYPE_CHECKING:
+        __new__ = _bare
 
 
 class inference_mode(_Mode):

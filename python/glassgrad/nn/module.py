@@ -36,7 +36,13 @@ class Parameter(Tensor):
 
 
 class Buffer(Tensor):
-    """A tensor that a module registers as a buffer when assigned; `persistent` ones are in its state_dict."""
+    """A tensor that a module registers as a buffer when assigned; `persistent` ones are in its state_dict.
+
+    >>> gg.nn.Buffer(gg.zeros(2)).tolist()
+    [0.0, 0.0]
+    """
+
+    persistent: bool
 
     def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Any:
         self = core.TensorBase.__new__(cls, *(() if data is None else (data,)))
