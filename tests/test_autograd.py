@@ -243,7 +243,9 @@ def test_a_changed_saved_value_is_an_error_that_names_both_lines():
     y = x * 2
     z = y * y  # saved here
     y.add_(1)  # changed here
-    with pytest.raises(RuntimeError, match=r"Mul.*modified by an inplace operation.*test_autograd.py:\d+.*test_autograd.py:\d+"):
+    with pytest.raises(
+        RuntimeError, match=r"Mul.*modified by an inplace operation.*test_autograd.py:\d+.*test_autograd.py:\d+"
+    ):
         z.sum().backward()
 
 
@@ -436,7 +438,9 @@ def test_an_exception_in_backward_leaves_recording_on():
 
 def test_checkpoint_gives_the_same_gradients_with_less_memory():
     gg.manual_seed(0)
-    layers = gg.nn.Sequential(*[gg.nn.Sequential(gg.nn.Linear(64, 64), gg.nn.Tanh(), gg.nn.Dropout(0.2)) for _ in range(4)])
+    layers = gg.nn.Sequential(
+        *[gg.nn.Sequential(gg.nn.Linear(64, 64), gg.nn.Tanh(), gg.nn.Dropout(0.2)) for _ in range(4)]
+    )
     x = gg.randn(256, 64)
 
     def gradients(run):

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
-MODULES = [m.name for m in pkgutil.walk_packages(gg.__path__, "glassgrad.") if not m.name.endswith(("__main__", "._core"))]
+MODULES = [
+    m.name for m in pkgutil.walk_packages(gg.__path__, "glassgrad.") if not m.name.endswith(("__main__", "._core"))
+]
 
 
 @pytest.mark.parametrize("name", ["glassgrad", *MODULES])

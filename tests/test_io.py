@@ -16,7 +16,12 @@ DTYPES = [gg.bool, gg.uint8, gg.int8, gg.int16, gg.int32, gg.int64, gg.float16, 
 
 def same(a, b):
     if isinstance(a, gg.Tensor):
-        return a.dtype is b.dtype and a.shape == b.shape and a.tolist() == b.tolist() and a.requires_grad == b.requires_grad
+        return (
+            a.dtype is b.dtype
+            and a.shape == b.shape
+            and a.tolist() == b.tolist()
+            and a.requires_grad == b.requires_grad
+        )
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and (a == b).all()
     if isinstance(a, dict):
@@ -29,7 +34,10 @@ def same(a, b):
 def test_nested_state(tmp_path):
     state = {
         "model": OrderedDict((t.name, gg.ones(2, 3).to(t).t()) for t in DTYPES),
-        "optimizer": {"state": {0: {"step": 5}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.999), "params": [0, 1]}]},
+        "optimizer": {
+            "state": {0: {"step": 5}},
+            "param_groups": [{"lr": 0.1, "betas": (0.9, 0.999), "params": [0, 1]}],
+        },
         "numbers": [1, 2.5, float("inf"), float("nan"), None, True, "text", gg.float32],
         "array": np.arange(3),
         "empty": gg.zeros(0, 3),

@@ -120,7 +120,14 @@ def test_layer_equals_torchs(name, args, shapes):
 @pytest.mark.parametrize(("name", "args", "shapes"), LAYERS, ids=lambda v: v if isinstance(v, str) else None)
 def test_repr_equals_torchs(name, args, shapes):
     ours, theirs = getattr(gg.nn, name)(*args), getattr(torch.nn, name)(*args)
-    if name in ("LocalResponseNorm", "Upsample", "UpsamplingNearest2d", "CosineSimilarity", "PairwiseDistance", "Threshold"):
+    if name in (
+        "LocalResponseNorm",
+        "Upsample",
+        "UpsamplingNearest2d",
+        "CosineSimilarity",
+        "PairwiseDistance",
+        "Threshold",
+    ):
         assert repr(ours).startswith(name)  # PyTorch prints these with details of its own
     elif name in ("Softplus", "ELU", "CELU", "Hardtanh", "LeakyReLU", "Softshrink", "Hardshrink", "GELU", "PixelShuffle",
                   "PixelUnshuffle", "LPPool1d", "LPPool2d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d",
@@ -136,7 +143,10 @@ def test_initial_values_have_torchs_distribution(name):
     args = {"Linear": (50, 400), "Conv2d": (8, 64, 3), "Embedding": (300, 50)}[name]
     gg.manual_seed(0)
     torch.manual_seed(0)
-    ours, theirs = getattr(gg.nn, name)(*args).weight.detach().numpy(), getattr(torch.nn, name)(*args).weight.detach().numpy()
+    ours, theirs = (
+        getattr(gg.nn, name)(*args).weight.detach().numpy(),
+        getattr(torch.nn, name)(*args).weight.detach().numpy(),
+    )
     np.testing.assert_allclose(ours.std(), theirs.std(), rtol=0.05)
     np.testing.assert_allclose(np.abs(ours).max(), np.abs(theirs).max(), rtol=0.25 if name == "Embedding" else 0.02)
 
@@ -163,7 +173,10 @@ def test_loss_equals_torchs(name, kwargs, kind, reduction):
     }[kind]()
     kwargs = {"reduction": reduction} | (kwargs if "reduction" not in kwargs else {})
     a, b = gg.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
-    ours, theirs = getattr(gg.nn, name)(**kwargs)(a, gg.tensor(y)), getattr(torch.nn, name)(**kwargs)(b, torch.tensor(y))
+    ours, theirs = (
+        getattr(gg.nn, name)(**kwargs)(a, gg.tensor(y)),
+        getattr(torch.nn, name)(**kwargs)(b, torch.tensor(y)),
+    )
     np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
     ours.sum().backward()
     theirs.sum().backward()
@@ -319,7 +332,9 @@ def test_layers_report_what_is_wrong(name):
 
 def test_every_torch_layer_that_has_a_function_of_ours_has_a_layer():
     for name in torch.nn.__all__ if hasattr(torch.nn, "__all__") else dir(torch.nn):
-        if name.startswith(("Lazy", "Quant", "Adaptive", "RNN", "LSTM", "GRU", "Transformer", "Fractional", "Cross", "DataParallel")):
+        if name.startswith(
+            ("Lazy", "Quant", "Adaptive", "RNN", "LSTM", "GRU", "Transformer", "Fractional", "Cross", "DataParallel")
+        ):
             continue
         kind = getattr(torch.nn, name, None)
         if isinstance(kind, type) and issubclass(kind, torch.nn.Module) and name not in (

@@ -149,7 +149,10 @@ def test_memory_statistics():
     assert during["allocated_bytes"] - before["allocated_bytes"] == 4 << 20
     del x
     after = gg.memory_stats()
-    assert after["allocated_bytes"] == before["allocated_bytes"] and after["peak_allocated_bytes"] >= during["allocated_bytes"]
+    assert (
+        after["allocated_bytes"] == before["allocated_bytes"]
+        and after["peak_allocated_bytes"] >= during["allocated_bytes"]
+    )
     hits = after["cache_hits"]
     gg.empty(1 << 20)
     assert gg.memory_stats()["cache_hits"] == hits + 1

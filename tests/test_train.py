@@ -132,7 +132,9 @@ print(hashlib.sha256(b"".join(np.ascontiguousarray(v.numpy()).tobytes() for v in
 def test_training_is_bitwise_the_same_for_any_number_of_threads():
     found = set()
     for threads in (1, 2, 2, 3, 1):
-        done = subprocess.run([sys.executable, "-c", THREADS, str(threads)], capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [sys.executable, "-c", THREADS, str(threads)], capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr
         found.add(done.stdout.strip())
     assert len(found) == 1
@@ -161,7 +163,9 @@ def test_demo_reads_mnist_files(tmp_path):
         ("train-images-idx3", (20, 28, 28)), ("train-labels-idx1", (20,)), ("t10k-images-idx3", (5, 28, 28)), ("t10k-labels-idx1", (5,)),
     ):  # fmt: skip
         header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
-        (tmp_path / f"{name}-ubyte.gz").write_bytes(gzip.compress(header + random.integers(0, 10, shape, np.uint8).tobytes()))
+        (tmp_path / f"{name}-ubyte.gz").write_bytes(
+            gzip.compress(header + random.integers(0, 10, shape, np.uint8).tobytes())
+        )
     images, labels, test_images, test_labels = demo.load_digits(str(tmp_path))
     assert images.shape == (20, 1, 28, 28) and labels.dtype is gg.int64 and len(test_images) == len(test_labels) == 5
     with pytest.raises(FileNotFoundError, match="standard files"):

@@ -147,7 +147,9 @@ def train(model: gg.nn.Module, images: Tensor, labels: Tensor, epochs: int) -> l
 
     optimizer = gg.optim.Adam(model.parameters(), lr=2e-3)
     schedule = gg.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    loader = gg.data.DataLoader(gg.data.TensorDataset(images, labels), batch_size=None, sampler=_Batches(len(labels)))
+    loader: gg.data.DataLoader[Any] = gg.data.DataLoader(
+        gg.data.TensorDataset(images, labels), batch_size=None, sampler=_Batches(len(labels))
+    )
     losses: list[float] = []
     with tqdm(total=epochs * len(labels), unit="img", unit_scale=True, mininterval=0.5) as bar:
         for epoch in range(epochs):

@@ -142,8 +142,10 @@ def save(obj: Any, path: str | os.PathLike[str], metadata: dict[str, str] | None
     """
     safetensors = _safetensors()
     header = dict(metadata or {})
-    flat = isinstance(obj, dict) and obj and all(
-        isinstance(k, str) and isinstance(v, core.TensorBase) and k != "__metadata__" for k, v in obj.items()
+    flat = (
+        isinstance(obj, dict)
+        and obj
+        and all(isinstance(k, str) and isinstance(v, core.TensorBase) and k != "__metadata__" for k, v in obj.items())
     )
     if flat:
         named = dict(obj)
@@ -212,7 +214,8 @@ def save_npz(path: str | os.PathLike[str], **tensors: Tensor) -> None:
 
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
-            np.savez(file, **{name: x.detach().numpy() for name, x in tensors.items()})
+            arrays: dict[str, Any] = {name: x.detach().numpy() for name, x in tensors.items()}
+            np.savez(file, **arrays)
 
     write_whole(path, write)
 

@@ -112,7 +112,7 @@ class Tensor(core.TensorBase):
 
     def detach(self) -> Tensor:
         """The same elements in the same memory, outside the graph."""
-        return self._alias()  # type: ignore[no-any-return]
+        return self._alias()
 
     def detach_(self) -> Tensor:
         """Takes this tensor out of the graph that made it."""
@@ -124,7 +124,7 @@ class Tensor(core.TensorBase):
     @property
     def data(self) -> Tensor:
         """The same elements outside the graph; assigning gives this tensor other elements."""
-        return self._alias()  # type: ignore[no-any-return]
+        return self._alias()
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -253,7 +253,7 @@ class Tensor(core.TensorBase):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if id(self) in memo:
-            return memo[id(self)]  # type: ignore[no-any-return]
+            return memo[id(self)]
         if not self.is_leaf:
             raise RuntimeError(
                 "deepcopy: only tensors that are leaves of the graph can be copied; detach() or clone() this one"
@@ -571,8 +571,8 @@ class Tensor(core.TensorBase):
     __pos__ = positive
     __abs__ = abs
     __invert__ = bitwise_not
-    __eq__ = ops.elementwise.equals  # type: ignore[assignment]
-    __ne__ = ops.elementwise.differs  # type: ignore[assignment]
+    __eq__ = ops.elementwise.equals
+    __ne__ = ops.elementwise.differs
     __lt__ = lt
     __le__ = le
     __gt__ = gt

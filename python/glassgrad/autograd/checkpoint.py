@@ -92,7 +92,7 @@ def checkpoint(
     recompute.nodes = _segment(out, args)
     for node in recompute.nodes:
         if node._saved:
-            node._saved = recompute  # type: ignore[assignment]
+            node._saved = recompute
     return out
 
 

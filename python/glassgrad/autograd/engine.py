@@ -35,7 +35,7 @@ def run(
     Without `inputs`, gradients accumulate in the leaves' `.grad`. With them, only what leads to them is computed, and their
     gradients are returned (None where the graph does not reach), or accumulated in their `.grad` if `accumulate`.
     """
-    start = [_end(root._edge) for root in roots]
+    start: list[tuple[Any, int]] = [_end(root._edge) for root in roots]
     wanted: dict[int, list[tuple[int, int]]] = {}  # id of a node or leaf: (output, place among inputs)
     if inputs is not None:
         for place, x in enumerate(inputs):
@@ -49,14 +49,14 @@ def run(
     ready: list[Any] = []
     before = core.set_grad_enabled(create_graph)
     try:
-        for (end, output), dy in zip(start, gradients):
-            _send(end, output, dy, pending, counts, ready, create_graph)
+        for (end, output), first in zip(start, gradients):
+            _send(end, output, first, pending, counts, ready, create_graph)
         while ready:
             end = ready.pop()
             dys = pending.pop(end)
             if isinstance(end, core.TensorBase):
                 leaf: Any = end
-                dy = dys[0]
+                dy: Any = dys[0]
                 if dy is None:
                     continue
                 del dys
@@ -66,7 +66,7 @@ def run(
                 for _, place in wanted.get(id(leaf), ()):
                     found[place] = dy
                 continue
-            node: Op = end
+            node = end
             if node.hooks:
                 for output, hooks in node.hooks.items():
                     if output < len(dys) and dys[output] is not None:

@@ -41,7 +41,10 @@ class Op:
     edges: tuple[Edge, ...]
     dtype: Any  # of the output, or a tuple of them
     hooks: dict[int, dict[int, Callable[[Tensor], Tensor | None]]] | None
-    line: tuple[str, int] | None
+    line: Any  # the user's (code, instruction) that recorded it
+    _saved: Any  # a tuple of tensors; None once backward has used it; a Recompute where it is checkpointed
+    _versions: list[int]
+    _outputs: dict[int, int]
     name: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
@@ -75,7 +78,7 @@ class Op:
             # A node that held its own output would hold itself: it keeps an alias, and a note of which output it is.
             self.line = _user_line()
             self._versions = [0 if t is None else t._version for t in saved]
-            self._outputs: dict[int, int] = {}
+            self._outputs = {}
             for i, t in enumerate(saved):
                 for j, o in enumerate(outs):
                     if t is o and t is not None:
@@ -123,7 +126,7 @@ class Op:
     def release(self) -> None:
         """Forgets what was saved: backward has used it."""
         if self._saved != ():
-            self._saved = None  # type: ignore[assignment]
+            self._saved = None
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:

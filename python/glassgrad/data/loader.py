@@ -215,7 +215,7 @@ class DataLoader(Generic[T]):
     def _by_workers(self) -> Iterator[Any]:
         from glassgrad.ops.random import randint
 
-        seed = int(randint(0, 2**62, (), generator=self.generator).item())
+        seed = int(randint(0, 2**62, size=(), generator=self.generator).item())
         workers = self._workers
         if workers is None:
             workers = _Workers(self)
@@ -362,7 +362,9 @@ def _same_type(name: str) -> type[Exception]:
     import builtins
 
     kind = getattr(builtins, name, None)
-    simple = isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, (UnicodeError, StopIteration))
+    simple = (
+        isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, (UnicodeError, StopIteration))
+    )
     return kind if simple else RuntimeError  # type: ignore[return-value]
 
 
@@ -430,7 +432,7 @@ def _share(batch: Any) -> tuple[str | None, Any]:
     def place(x: Any) -> Any:
         nonlocal size
         if isinstance(x, core.TensorBase) and x.dtype is not core.bfloat16:
-            array, is_tensor = x.detach().numpy(), True
+            array, is_tensor = x._alias().numpy(), True
         elif isinstance(x, np.ndarray) and x.dtype.kind in "biuf":
             array, is_tensor = x, False
         elif isinstance(x, dict):

@@ -52,7 +52,7 @@ def _fresh_generator(generator: Any) -> Any:
     from glassgrad.ops.random import Generator, randint
 
     fresh = Generator()
-    fresh.manual_seed(int(randint(0, 2**62, ()).item()))
+    fresh.manual_seed(int(randint(0, 2**62, size=()).item()))
     return fresh
 
 
@@ -81,7 +81,7 @@ class RandomSampler(Sampler[int]):
 
         n, generator = len(self.data_source), _fresh_generator(self.generator)
         if self.replacement:
-            yield from randint(0, n, (self.num_samples,), generator=generator).tolist()
+            yield from randint(0, n, size=(self.num_samples,), generator=generator).tolist()
             return
         left = self.num_samples
         while left > 0:
@@ -119,7 +119,9 @@ class WeightedRandomSampler(Sampler[int]):
     [1, 1]
     """
 
-    def __init__(self, weights: Sequence[float], num_samples: int, replacement: bool = True, generator: Any = None) -> None:
+    def __init__(
+        self, weights: Sequence[float], num_samples: int, replacement: bool = True, generator: Any = None
+    ) -> None:
         from glassgrad.tensor import as_tensor
 
         if num_samples <= 0:
@@ -132,7 +134,9 @@ class WeightedRandomSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         from glassgrad.ops.random import multinomial
 
-        drawn = multinomial(self.weights, self.num_samples, self.replacement, generator=_fresh_generator(self.generator))
+        drawn = multinomial(
+            self.weights, self.num_samples, self.replacement, generator=_fresh_generator(self.generator)
+        )
         yield from drawn.tolist()
 
     def __len__(self) -> int:

@@ -98,10 +98,8 @@ class _Conv(Module):
         convolve = type(self).convolve
         if self.padding_mode != "zeros":
             padded = F.pad(input, self._around(), mode=self.padding_mode)
-            return convolve(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)  # type: ignore[no-any-return]
-        return convolve(  # type: ignore[no-any-return]
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+            return convolve(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return convolve(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -180,7 +178,7 @@ class _ConvTranspose(_Conv):
 
     def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
         extra = self.output_padding if output_size is None else self._extra_for(input, output_size)
-        return type(self).convolve(  # type: ignore[no-any-return]
+        return type(self).convolve(
             input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation
         )
 

@@ -40,6 +40,7 @@ from glassgrad.ops.elementwise import tanh
 # index and embedding
 from glassgrad.ops.embedding import embedding, embedding_bag
 from glassgrad.ops.index import one_hot
+
 # matmul and attention
 # conv, pool and resample
 from glassgrad.ops.conv import (

@@ -332,7 +332,7 @@ class Module:
             if not isinstance(module, Module) or module._modules.get(name) is None:
                 raise AttributeError(f"{type(self).__name__}: there is no module '{target}' ('{name}' is missing)")
             module = module._modules[name]
-        return module  # type: ignore[no-any-return]
+        return module
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a dotted path."""
