@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Sequence, Union
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 from glassgrad.ops import reduce
@@ -26,20 +27,21 @@ def vector_norm(
     """
     if isinstance(ord, str):
         raise ValueError(f"vector_norm: ord must be a number, got {ord!r}")
-    return reduce.vector_norm(x if dtype is None else x.to(dtype), ord, dim, keepdim)
+    return reduce.vector_norm("vector_norm", x if dtype is None else x.to(dtype), ord, dim, keepdim)
 
 
 @numpy_names
 def matrix_norm(
     A: Tensor,
-    ord: Union[str, float] = "fro",
+    ord: str | float = "fro",
     dim: Sequence[int] = (-2, -1),
     keepdim: bool = False,
     *,
     dtype: Any = None,
 ) -> Tensor:
-    """The norm of matrices in the two axes `dim`: "fro" is the root of the sum of squares, 1 and -1 the largest and smallest
-    column sum of magnitudes, inf and -inf those of rows. Raises ValueError for "nuc", 2 and -2, which need singular values.
+    """The norm of matrices in the two axes `dim`: "fro" is the root of the sum of squares, 1 and -1 the largest and
+    smallest column sum of magnitudes, inf and -inf those of rows. Raises ValueError for "nuc", 2 and -2, which need
+    singular values.
 
     >>> gg.linalg.matrix_norm(gg.tensor([[1.0, 2.0], [-3.0, 4.0]]), 1)
     tensor(6.)
@@ -56,28 +58,31 @@ def matrix_norm(
     if rows == columns:
         raise ValueError(f"matrix_norm: dims {tuple(dim)} must differ")
     if ord == "fro":
-        return reduce.vector_norm(A, 2, (rows, columns), keepdim)
+        return reduce.vector_norm("matrix_norm", A, 2, (rows, columns), keepdim)
     if ord in ("nuc", 2, -2):
-        raise ValueError(f"matrix_norm: ord={ord!r} needs a singular value decomposition, which is not built in; use 'fro', 1 or inf")
+        raise ValueError(
+            f"matrix_norm: ord={ord!r} needs a singular value decomposition, which is not built in; use 'fro', 1 or inf"
+        )
     if ord not in (1, -1, math.inf, -math.inf):
         raise ValueError(f"matrix_norm: ord must be 'fro', 1, -1, inf or -inf, got {ord!r}")
     assert not isinstance(ord, str)
     summed, compared = (rows, columns) if abs(ord) == 1 else (columns, rows)
-    sums = reduce.vector_norm(A, 1, summed, True)
-    found = reduce.amax(sums, compared, True) if ord > 0 else reduce.amin(sums, compared, True)
+    sums = reduce.vector_norm("matrix_norm", A, 1, summed, True)
+    found = sums.amax(compared, True) if ord > 0 else sums.amin(compared, True)
     return found if keepdim else found.squeeze((rows, columns))
 
 
 @numpy_names
 def norm(
     A: Tensor,
-    ord: Union[None, str, float] = None,
+    ord: str | float | None = None,
     dim: reduce.Dim = None,
     keepdim: bool = False,
     *,
     dtype: Any = None,
 ) -> Tensor:
-    """`vector_norm`, or `matrix_norm` where `ord` is given with two axes or for a matrix; without `ord` the 2-norm of all.
+    """`vector_norm`, or `matrix_norm` where `ord` is given with two axes or for a matrix; without `ord` the 2-norm of
+    all.
 
     >>> gg.linalg.norm(gg.tensor([[3.0, 0.0], [0.0, 4.0]]))
     tensor(5.)
@@ -90,7 +95,9 @@ def norm(
             if A.ndim != 2:
                 raise core.ShapeError(f"norm: ord={ord!r} without dim needs a matrix, got A {tuple(A.shape)} {A.dtype}")
         elif A.ndim != 1:
-            raise core.ShapeError(f"norm: ord={ord!r} without dim needs one or two axes, got A {tuple(A.shape)} {A.dtype}")
+            raise core.ShapeError(
+                f"norm: ord={ord!r} without dim needs one or two axes, got A {tuple(A.shape)} {A.dtype}"
+            )
     if not isinstance(dim, int) and dim is not None and len(dim) == 2:
         return matrix_norm(A, ord, dim, keepdim, dtype=dtype)
     if isinstance(ord, str):

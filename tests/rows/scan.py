@@ -11,7 +11,9 @@ from op_table import ALL, FLOATS, INTS, Bad, Dtype, Random, Row, Sample
 
 
 def along(f: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, dim, dtype=None: f(x, axis=dim).astype(np.int64 if x.dtype.kind in "iub" else x.dtype) if x.ndim else x
+    return lambda x, dim, dtype=None: (
+        f(x, axis=dim).astype(np.int64 if x.dtype.kind in "iub" else x.dtype) if x.ndim else x
+    )
 
 
 def samples(r: Random, draw: Callable[..., np.ndarray]) -> list[Sample]:
@@ -50,7 +52,7 @@ OUT_OF_RANGE = lambda r: Sample(r.normal(2, 3), dim=2)  # noqa: E731
 ROWS = [
     Row(
         "cumsum",
-        samples=lambda r: [*samples(r, r.normal), Sample(r.integers(0, 9, 4), 0, dtype=Dtype("float32"))],
+        samples=lambda r: [*samples(r, r.normal), Sample(r.normal(4), 0, dtype=Dtype("float64"))],
         ref=along(np.cumsum),
         dtypes=ALL,
         grad=True,
@@ -58,7 +60,11 @@ ROWS = [
         inplace="cumsum_",
         tol={"float16": (3e-3, 2e-2), "bfloat16": (2e-2, 1e-1)},
         bad=[Bad(OUT_OF_RANGE, IndexError, "cumsum: dim 2")],
-        bench=lambda r: [Sample(r.normal(1_000_000), 0), Sample(r.normal(1000, 1000), 1), Sample(r.normal(1000, 1000), 0)],
+        bench=lambda r: [
+            Sample(r.normal(1_000_000), 0),
+            Sample(r.normal(1000, 1000), 1),
+            Sample(r.normal(1000, 1000), 0),
+        ],
     ),
     Row(
         "cumprod",

@@ -169,7 +169,8 @@ void integers_(const Array& out, int64_t low, std::optional<int64_t> high, const
 void bernoulli_(const Array& out, double p, const MaybeSource& source) {
   check<ValueError>(p >= 0 && p <= 1, "bernoulli_: p must be in [0, 1], got ", p);
   Stream s = take(source, out.numel(), 1);
-  write_dense(out, [&](const Array& y) { random_kernels(y.device()).bernoulli(y.dtype(), y.bytes(), y.numel(), s, p); });
+  write_dense(out,
+              [&](const Array& y) { random_kernels(y.device()).bernoulli(y.dtype(), y.bytes(), y.numel(), s, p); });
 }
 
 void check_probabilities(const char* op, const Array& p) {
@@ -214,8 +215,7 @@ std::pair<Array, Array> dropout(const Array& x, double p, const MaybeSource& sou
   Array mask = Array::empty(x.shape(), DType::Bool, x.device());
   Stream s = take(source, x.numel(), 1);
   if (x.numel() > 0)
-    random_kernels(x.device())
-        .dropout(x.dtype(), xc.bytes(), y.bytes(), mask.data<uint8_t>(), x.numel(), s, p);
+    random_kernels(x.device()).dropout(x.dtype(), xc.bytes(), y.bytes(), mask.data<uint8_t>(), x.numel(), s, p);
   return {y, mask};
 }
 
@@ -246,7 +246,8 @@ void set_state_array(Generator& g, const Array& state) {
 
 void bind_random(pybind11::module_& m) {
   namespace py = pybind11;
-  py::class_<Generator, std::shared_ptr<Generator>>(m, "Generator", "A seed and a position in its stream of random numbers.")
+  py::class_<Generator, std::shared_ptr<Generator>>(m, "Generator",
+                                                    "A seed and a position in its stream of random numbers.")
       .def(py::init([](const py::object&) { return std::make_shared<Generator>(kDefaultSeed); }),
            py::arg("device") = "cpu")
       .def(
@@ -264,7 +265,8 @@ void bind_random(pybind11::module_& m) {
             return seed;
           },
           "Seeds from the operating system's randomness and returns the seed.")
-      .def("initial_seed", [](Generator& g) { return g.state().key; }, "The seed of the stream.")
+      .def(
+          "initial_seed", [](Generator& g) { return g.state().key; }, "The seed of the stream.")
       .def(
           "get_state", [](Generator& g) { return py::reinterpret_steal<py::object>(python::wrap(state_array(g))); },
           "The seed and the position, as a uint8 tensor.")
@@ -275,9 +277,8 @@ void bind_random(pybind11::module_& m) {
             set_state_array(g, python::as_tensor(state.ptr())->array);
           },
           py::arg("new_state"), "Goes back to what get_state gave.")
-      .def_property_readonly("device", [](Generator&) {
-        return py::reinterpret_steal<py::object>(python::device_object(Device{}));
-      })
+      .def_property_readonly(
+          "device", [](Generator&) { return py::reinterpret_steal<py::object>(python::device_object(Device{})); })
       .def(py::pickle(
           [](Generator& g) {
             Stream s = g.state();

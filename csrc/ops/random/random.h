@@ -1,10 +1,10 @@
-// Random numbers: every element is a function of (key, counter, its index), so any order, number of threads or instruction
-// set gives the same.
+// Random numbers: every element is a function of (key, counter, its index), so any order, number of threads or
+// instruction set gives the same.
 //
-// Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011) turns a 64-bit key and a counter into a block of four 32-bit words.
-// A call takes whole tiles of 32 consecutive blocks. Word w of a tile's block b belongs to element 32 w + b of the tile: 128
-// elements for distributions of one word each, 64 for those of two (float64 and integers: words 0 and 1, or 2 and 3).
-// That order lets 32 lanes, or a warp, write neighbours.
+// Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011) turns a 64-bit key and a counter into a block of four 32-bit
+// words. A call takes whole tiles of 32 consecutive blocks. Word w of a tile's block b belongs to element 32 w + b of
+// the tile: 128 elements for distributions of one word each, 64 for those of two (float64 and integers: words 0 and 1,
+// or 2 and 3). That order lets 32 lanes, or a warp, write neighbours.
 #pragma once
 #include "core/dtype.h"
 #include "core/kernels.h"

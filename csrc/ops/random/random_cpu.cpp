@@ -12,8 +12,8 @@
 namespace gg::GG_ISA {
 namespace {
 
-constexpr int kWords = 4 * kTileBlocks;    // of a tile
-constexpr int64_t kTilesPerPiece = 128;    // about 20 microseconds
+constexpr int kWords = 4 * kTileBlocks;  // of a tile
+constexpr int64_t kTilesPerPiece = 128;  // about 20 microseconds
 constexpr double kTwoPi = 6.28318530717958647692;
 
 int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -56,13 +56,17 @@ void fill_tile(Stream s, int64_t tile, uint64_t* __restrict values) {
   fill_tile(s, tile, words);
   for (int h = 0; h < 2; ++h)
     for (int i = 0; i < kTileBlocks; ++i)
-      values[h * kTileBlocks + i] =
-          words[2 * h * kTileBlocks + i] | uint64_t(words[(2 * h + 1) * kTileBlocks + i]) << 32;
+      values[h * kTileBlocks + i] = words[2 * h * kTileBlocks + i] | uint64_t(words[(2 * h + 1) * kTileBlocks + i])
+                                                                         << 32;
 }
 
 // What one element in compute type C draws.
-template <class C> struct word_of { using type = uint32_t; };
-template <> struct word_of<double> { using type = uint64_t; };
+template <class C> struct word_of {
+  using type = uint32_t;
+};
+template <> struct word_of<double> {
+  using type = uint64_t;
+};
 template <class C> using word_t = typename word_of<C>::type;
 template <class C> constexpr int kTileElements = kWords * 4 / int(sizeof(word_t<C>));
 template <class C> using Words = typename Packed<word_t<C>, kLanes<C>>::type;
@@ -119,7 +123,8 @@ inline Vec<double> open_unit(Words<double> w) {
   return high * 0x1p-32 + (low + 0.5) * 0x1p-64;
 }
 
-// cos and sin of the angle 2 pi w / 2^bits: the nearest multiple of pi/2, and a Taylor series on [-pi/4, pi/4] for the rest.
+// cos and sin of the angle 2 pi w / 2^bits: the nearest multiple of pi/2, and a Taylor series on [-pi/4, pi/4] for the
+// rest.
 template <class C> void cos_sin(Words<C> w, Vec<C>* cos_out, Vec<C>* sin_out) {
   using V = Vec<C>;
   using I = SignedWords<C>;
@@ -144,8 +149,8 @@ template <class C> void cos_sin(Words<C> w, Vec<C>* cos_out, Vec<C>* sin_out) {
   *sin_out = flip_sin ? -ss : ss;
 }
 
-// A point (u, v) of the square gives two: r cos t, r sin t with r = sqrt(-2 log u), t = 2 pi v. The lower half of a tile
-// holds the u and takes the cosines.
+// A point (u, v) of the square gives two: r cos t, r sin t with r = sqrt(-2 log u), t = 2 pi v. The lower half of a
+// tile holds the u and takes the cosines.
 template <class C> void normal_tile(const word_t<C>* words, C* out, C mean, C std, bool exponentiate) {
   constexpr int half = kTileElements<C> / 2;
   for (int i = 0; i < half; i += kLanes<C>) {
@@ -282,8 +287,8 @@ class Draws {
   int64_t used_ = 0;
 };
 
-// Small rates: the uniform numbers whose product stays above exp(-rate). Large ones: transformed rejection with a squeeze,
-// PTRS of Hoermann (1993).
+// Small rates: the uniform numbers whose product stays above exp(-rate). Large ones: transformed rejection with a
+// squeeze, PTRS of Hoermann (1993).
 double poisson_of(double rate, Draws& draw) {
   if (!(rate > 0)) return rate == 0 ? 0 : __builtin_nan("");
   if (rate < 10) {

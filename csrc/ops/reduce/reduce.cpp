@@ -34,7 +34,8 @@ Axes make_axes(const Array& x, const Dims& list, Dims* order) {
   return axes;
 }
 
-// A reduction of x over dims: what the kernel walks, and the outputs' shape and strides, dense in the order of the walk.
+// A reduction of x over dims: what the kernel walks, and the outputs' shape and strides, dense in the order of the
+// walk.
 struct Plan {
   Array x;
   ReduceView view;
@@ -119,7 +120,7 @@ Array prod(const Array& x, const MaybeDims& dims, bool keepdim) {
 void check_not_empty(const char* op, const Array& x, const MaybeDims& dims) {
   if (x.numel() > 0) return;
   if (!dims || dims->n == 0)
-    throw ShapeError(message(op, ": input ", x, " has no elements and so no ", op, "; give a dim whose size is not 0"));
+    throw ShapeError(message(op, ": input ", x, " has no elements to choose from; give a dim whose size is not 0"));
   for (int64_t d : check_dims(op, *dims, x.ndim()))
     check<IndexError>(x.size(int(d)) > 0, op, ": input ", x, " has no elements along dim ", d,
                       "; reduce over a dim whose size is not 0");
@@ -129,8 +130,12 @@ Array extreme(const char* op, Reducer reducer, const Array& x, const MaybeDims& 
   check_not_empty(op, x, dims);
   return reduce(op, reducer, x, dims, keepdim, 0, 0);
 }
-Array amax(const Array& x, const MaybeDims& dims, bool keepdim) { return extreme("amax", Reducer::Max, x, dims, keepdim); }
-Array amin(const Array& x, const MaybeDims& dims, bool keepdim) { return extreme("amin", Reducer::Min, x, dims, keepdim); }
+Array amax(const Array& x, const MaybeDims& dims, bool keepdim, const std::string& op) {
+  return extreme(op.c_str(), Reducer::Max, x, dims, keepdim);
+}
+Array amin(const Array& x, const MaybeDims& dims, bool keepdim, const std::string& op) {
+  return extreme(op.c_str(), Reducer::Min, x, dims, keepdim);
+}
 
 Array norm(const Array& x, double p, const MaybeDims& dims, bool keepdim) {
   check_floating("norm", "input", x);
@@ -159,10 +164,10 @@ Array count_nonzero(const Array& x, const MaybeDims& dims) {
 }
 
 // (var or std, mean)
-std::pair<Array, Array> var(const Array& x, const MaybeDims& dims, double correction, bool keepdim, bool root) {
-  const char* op = root ? "std" : "var";
-  check_floating(op, "input", x);
-  Plan plan(op, x, dims, keepdim);
+std::pair<Array, Array> var(const Array& x, const MaybeDims& dims, double correction, bool keepdim, bool root,
+                            const std::string& op) {
+  check_floating(op.c_str(), "input", x);
+  Plan plan(op.c_str(), x, dims, keepdim);
   if (plan.n() == 0) return {filled(plan, NAN, x.dtype()), filled(plan, NAN, x.dtype())};
   Array v = plan.output(x.dtype()), mean = plan.output(x.dtype());
   if (v.numel() > 0)
@@ -189,8 +194,8 @@ std::pair<Array, Array> min_dim(const Array& x, int64_t dim, bool keepdim) {
 
 Array arg_extremum(const char* op, const Array& x, std::optional<int64_t> dim, bool keepdim, bool largest) {
   if (dim) return extremum(op, x, *dim, keepdim, largest).second;
-  check<IndexError>(x.numel() > 0, op, ": input ", x, " has no elements and so no ", op,
-                    "; give a dim whose size is not 0");
+  check<IndexError>(x.numel() > 0, op, ": input ", x,
+                    " has no elements to choose from; give a dim whose size is not 0");
   Array y = extremum(op, x.reshaped({x.numel()}), 0, false, largest).second;
   return keepdim ? y.reshaped(Dims::filled(x.ndim(), 1)) : y;
 }
@@ -224,14 +229,14 @@ void bind_reduce(pybind11::module_& m) {
   python::def<&mean>(m, "mean", {"input", "dim", "keepdim"});
   python::def<&prod>(m, "prod", {"input", "dim", "keepdim"});
   python::def<&prod_backward>(m, "prod_backward", {"dy", "input", "dim"});
-  python::def<&amax>(m, "amax", {"input", "dim", "keepdim"});
-  python::def<&amin>(m, "amin", {"input", "dim", "keepdim"});
+  python::def<&amax>(m, "amax", {"input", "dim", "keepdim", "op"});
+  python::def<&amin>(m, "amin", {"input", "dim", "keepdim", "op"});
   python::def<&norm>(m, "norm", {"input", "p", "dim", "keepdim"});
   python::def<&logsumexp>(m, "logsumexp", {"input", "dim", "keepdim"});
   python::def<&any>(m, "any", {"input", "dim", "keepdim"});
   python::def<&all>(m, "all", {"input", "dim", "keepdim"});
   python::def<&count_nonzero>(m, "count_nonzero", {"input", "dim"});
-  python::def<&var>(m, "var", {"input", "dim", "correction", "keepdim", "root"});
+  python::def<&var>(m, "var", {"input", "dim", "correction", "keepdim", "root", "op"});
   python::def<&max_dim>(m, "max_dim", {"input", "dim", "keepdim"});
   python::def<&min_dim>(m, "min_dim", {"input", "dim", "keepdim"});
   python::def<&argmax>(m, "argmax", {"input", "dim", "keepdim"});

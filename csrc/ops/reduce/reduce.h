@@ -41,8 +41,8 @@ struct ReduceKernels {
   void (*count)(Counter, DType, const void* x, void* y, const ReduceView&);
   // var = sum (x - mean)^2 / max(n - correction, 0), or its root. mean may be null.
   void (*var)(DType, const void* x, void* var, void* mean, const ReduceView&, double correction, bool root);
-  // The largest (smallest) element along the only reduced axis and where it first stands; NaN is larger and smaller than
-  // any number. values may be null.
+  // The largest (smallest) element along the only reduced axis and where it first stands; NaN is larger and smaller
+  // than any number. values may be null.
   void (*extremum)(DType, bool largest, const void* x, void* values, int64_t* indices, const ReduceView&);
   // dx[o, k, i] = dy[o, i] prod over j != k of x[o, j, i], all dense.
   void (*prod_backward)(DType, const void* dy, const void* x, void* dx, int64_t outer, int64_t n, int64_t inner);

@@ -1,12 +1,13 @@
 // CPU reductions at memory bandwidth, whichever axes are reduced.
 //
-// Rows: the axis of stride 1 is reduced. The elements of an output, in order, are cut into chunks of kChunk; a chunk goes
-// through eight vector accumulators. Columns: the axis of stride 1 is kept. A block of columns is reduced over chunks of
-// kChunkRows rows, eight rows at a time, so that eight streams are read and the accumulators stay in the first-level cache.
-// The results of chunks are combined pairwise, in a tree that sizes alone decide (Higham 1993: error grows with log n).
+// Rows: the axis of stride 1 is reduced. The elements of an output, in order, are cut into chunks of kChunk; a chunk
+// goes through eight vector accumulators. Columns: the axis of stride 1 is kept. A block of columns is reduced over
+// chunks of kChunkRows rows, eight rows at a time, so that eight streams are read and the accumulators stay in the
+// first-level cache. The results of chunks are combined pairwise, in a tree that sizes alone decide (Higham 1993: error
+// grows with log n).
 //
-// var and logsumexp go over each chunk twice while it is in cache: first for a pivot (mean, max), then for the sum about
-// it; chunks are then combined as in Chan, Golub and LeVeque (1983).
+// var and logsumexp go over each chunk twice while it is in cache: first for a pivot (mean, max), then for the sum
+// about it; chunks are then combined as in Chan, Golub and LeVeque (1983).
 #include "ops/reduce/reduce.h"
 
 #include <math.h>
@@ -85,8 +86,12 @@ template <class F> inline void dispatch_whole(DType t, F&& f) {  // bool is stor
 }
 
 // Whole numbers are accumulated in int64_t.
-template <class T, bool whole> struct accumulate_of { using type = compute_t<T>; };
-template <class T> struct accumulate_of<T, true> { using type = int64_t; };
+template <class T, bool whole> struct accumulate_of {
+  using type = compute_t<T>;
+};
+template <class T> struct accumulate_of<T, true> {
+  using type = int64_t;
+};
 template <class T> using accumulate_t = typename accumulate_of<T, kWhole<T>>::type;
 
 template <class V, class A> inline V all_lanes(A a) {  // V is A or Vec<A>
@@ -121,7 +126,8 @@ template <class A, class T> inline void store_as(T* p, A a) {
 }
 
 // Combines the lanes by halves: log2(N) dependent steps.
-template <class A, int N, class Combine> inline A fold_lanes(const typename Packed<A, N>::type& v, const Combine& combine) {
+template <class A, int N, class Combine>
+inline A fold_lanes(const typename Packed<A, N>::type& v, const Combine& combine) {
   if constexpr (N == 2) {
     return combine(A(v[0]), A(v[1]));
   } else {
@@ -133,9 +139,9 @@ template <class A, int N, class Combine> inline A fold_lanes(const typename Pack
   }
 }
 
-// The reducers. One of one field accumulates by step from identity, and combines accumulators of lanes and of chunks. One
-// of two fields first finds a pivot (first_*), which step then takes, and says how two chunks of na and nb elements merge.
-// V is A or Vec<A>.
+// The reducers. One of one field accumulates by step from identity, and combines accumulators of lanes and of chunks.
+// One of two fields first finds a pivot (first_*), which step then takes, and says how two chunks of na and nb elements
+// merge. V is A or Vec<A>.
 template <class A_> struct Sum {
   using A = A_;
   static constexpr int kFields = 1;
@@ -365,8 +371,8 @@ void reduce_rows(const R& r, const T* x, const ReduceView& view, const Finish& f
 
 // Columns ------------------------------------------------------------------------------------------------------------
 
-// A block of `columns` >= one vector is covered by ceil(columns / lanes) vectors, the last of which ends with the block and
-// so overlaps its neighbour. Field f of its accumulators starts at f * slots.
+// A block of `columns` >= one vector is covered by ceil(columns / lanes) vectors, the last of which ends with the block
+// and so overlaps its neighbour. Field f of its accumulators starts at f * slots.
 template <class A> struct Block {
   int64_t columns, vectors, slots;
   Block(int64_t columns, int64_t slots) : columns(columns), vectors(ceil_div(columns, kLanes<A>)), slots(slots) {}
@@ -419,7 +425,8 @@ void column_chunk(const R& r, const T* x, const Axes& rows, int64_t begin, int64
 }
 
 template <class R>
-void merge_columns(const R& r, typename R::A* a, const typename R::A* b, Block<typename R::A> block, int64_t na, int64_t nb) {
+void merge_columns(const R& r, typename R::A* a, const typename R::A* b, Block<typename R::A> block, int64_t na,
+                   int64_t nb) {
   using A = typename R::A;
   for (int64_t v = 0; v < block.vectors; ++v) {
     Vec<A> left[R::kFields], right[R::kFields];
@@ -432,12 +439,14 @@ void merge_columns(const R& r, typename R::A* a, const typename R::A* b, Block<t
   }
 }
 
-// The columns (innermost kept axis) in blocks of even size, so that none is narrower than a vector. A unit is a block of
-// one row of the other kept axes.
+// The columns (innermost kept axis) in blocks of even size, so that none is narrower than a vector. A unit is a block
+// of one row of the other kept axes.
 template <class A> struct ColumnBlocks {
   int64_t width, blocks, slots;
   explicit ColumnBlocks(int64_t width)
-      : width(width), blocks(ceil_div(width, kColumns)), slots(ceil_div(ceil_div(width, blocks), kLanes<A>) * kLanes<A>) {}
+      : width(width),
+        blocks(ceil_div(width, kColumns)),
+        slots(ceil_div(ceil_div(width, blocks), kLanes<A>) * kLanes<A>) {}
   int64_t first(int64_t unit) const { return width * (unit % blocks) / blocks; }
   Block<A> block(int64_t unit) const { return {width * (unit % blocks + 1) / blocks - first(unit), slots}; }
   int64_t output(int64_t unit) const { return unit / blocks * width + first(unit); }
@@ -461,7 +470,8 @@ void reduce_columns(const R& r, const T* x, const ReduceView& view, const Finish
   };
   auto reduce_unit = [&](int64_t unit, int64_t chunk, A* fields) {
     const T* from = x + Cursor(kept.outer, unit / cut.blocks).offset + cut.first(unit);
-    column_chunk(r, from, view.reduced, chunk * kChunkRows, min_of(n, (chunk + 1) * kChunkRows), cut.block(unit), fields);
+    column_chunk(r, from, view.reduced, chunk * kChunkRows, min_of(n, (chunk + 1) * kChunkRows), cut.block(unit),
+                 fields);
   };
   const int64_t grain = max_of(1, kGrain / (min_of(n, kChunkRows) * (cut.width / cut.blocks)));
   if (chunks == 1) {
@@ -646,33 +656,34 @@ void extremum_columns(const R& r, const T* x, const ReduceView& view, const Writ
   Scratch<I> rows(units * chunks * cut.slots);
   parallel_for(units * chunks, max_of(1, kGrain / 2 / (min_of(n, kRows) * (cut.width / cut.blocks))),
                [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t unit = i / chunks, chunk = i % chunks, first = chunk * kRows, last = min_of(n, first + kRows);
-      const Block<A> block = cut.block(unit);
-      const T* from = x + Cursor(kept.outer, unit / cut.blocks).offset + cut.first(unit) + first * stride;
-      A* value = &values[i * cut.slots];
-      I* row = &rows[i * cut.slots];
-      for (int64_t v = 0; v < block.vectors; ++v) {
-        store(value + v * L, load_as<A>(from + block.column(v)));
-        store(row + v * L, Vec<I>{});
-      }
-      for (int64_t k = 1; k < last - first; k += 4) {
-        const int64_t group = min_of(4, last - first - k);
-        for (int64_t v = 0; v < block.vectors; ++v) {
-          V best = load(value + v * L);
-          Vec<I> at = load(row + v * L);
-          for (int64_t j = 0; j < group; ++j) {
-            V next = load_as<A>(from + (k + j) * stride + block.column(v));
-            Mask<A> better = (r.better(next, best) | is_nan(next)) & ~is_nan(best);
-            best = better ? next : best;
-            at = better ? splat(I(k + j)) : at;
-          }
-          store(value + v * L, best);
-          store(row + v * L, at);
-        }
-      }
-    }
-  });
+                 for (int64_t i = begin; i < end; ++i) {
+                   const int64_t unit = i / chunks, chunk = i % chunks, first = chunk * kRows,
+                                 last = min_of(n, first + kRows);
+                   const Block<A> block = cut.block(unit);
+                   const T* from = x + Cursor(kept.outer, unit / cut.blocks).offset + cut.first(unit) + first * stride;
+                   A* value = &values[i * cut.slots];
+                   I* row = &rows[i * cut.slots];
+                   for (int64_t v = 0; v < block.vectors; ++v) {
+                     store(value + v * L, load_as<A>(from + block.column(v)));
+                     store(row + v * L, Vec<I>{});
+                   }
+                   for (int64_t k = 1; k < last - first; k += 4) {
+                     const int64_t group = min_of(4, last - first - k);
+                     for (int64_t v = 0; v < block.vectors; ++v) {
+                       V best = load(value + v * L);
+                       Vec<I> at = load(row + v * L);
+                       for (int64_t j = 0; j < group; ++j) {
+                         V next = load_as<A>(from + (k + j) * stride + block.column(v));
+                         Mask<A> better = (r.better(next, best) | is_nan(next)) & ~is_nan(best);
+                         best = better ? next : best;
+                         at = better ? splat(I(k + j)) : at;
+                       }
+                       store(value + v * L, best);
+                       store(row + v * L, at);
+                     }
+                   }
+                 }
+               });
   parallel_for(units, max_of(1, kGrain / (chunks * cut.slots)), [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const Block<A> block = cut.block(unit);

@@ -1,4 +1,5 @@
-// Scans: y[o, k, i] combines x[o, j, i] for all j <= k (reverse: j >= k), over the middle axis of dense (outer, n, inner).
+// Scans: y[o, k, i] combines x[o, j, i] for all j <= k (reverse: j >= k), over the middle axis of dense (outer, n,
+// inner).
 #pragma once
 #include "core/dtype.h"
 #include "core/kernels.h"

@@ -1,6 +1,6 @@
-// CPU scans. Over the last axis a row is scanned in groups of four, whose own prefix sums do not wait for the carry; a long
-// row is cut into chunks that are first totalled, then scanned, each from the total before it. Over another axis, a block of
-// columns goes down the rows together. float and the 16-bit types accumulate in double.
+// CPU scans. Over the last axis a row is scanned in groups of four, whose own prefix sums do not wait for the carry; a
+// long row is cut into chunks that are first totalled, then scanned, each from the total before it. Over another axis,
+// a block of columns goes down the rows together. float and the 16-bit types accumulate in double.
 #include "ops/scan/scan.h"
 
 #include <math.h>
@@ -20,8 +20,12 @@ constexpr int64_t kGrain = 16384;  // elements of a piece: about 20 microseconds
 int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
-template <class T> struct wide_of { using type = double; };
-template <> struct wide_of<int64_t> { using type = int64_t; };
+template <class T> struct wide_of {
+  using type = double;
+};
+template <> struct wide_of<int64_t> {
+  using type = int64_t;
+};
 template <class T> using wide_t = typename wide_of<T>::type;
 
 template <class A> struct SumScan {
@@ -44,12 +48,12 @@ struct LogSumExpScan {
 };
 
 // Scans n elements that lie `step` apart (negative: backward) from `carry`, and returns the total.
-template <class A, class T, class F>
-A scan_row(const F& f, const T* x, T* y, int64_t n, int64_t step, A carry) {
+template <class A, class T, class F> A scan_row(const F& f, const T* x, T* y, int64_t n, int64_t step, A carry) {
   int64_t k = 0;
   if constexpr (F::kCheap) {
     for (; k + 4 <= n; k += 4, x += 4 * step, y += 4 * step) {
-      A a = A(load1(x)), b = f(a, A(load1(x + step))), c = f(b, A(load1(x + 2 * step))), d = f(c, A(load1(x + 3 * step)));
+      A a = A(load1(x)), b = f(a, A(load1(x + step))), c = f(b, A(load1(x + 2 * step))),
+        d = f(c, A(load1(x + 3 * step)));
       store1(y, compute_t<T>(f(carry, a)));
       store1(y + step, compute_t<T>(f(carry, b)));
       store1(y + 2 * step, compute_t<T>(f(carry, c)));
@@ -130,8 +134,7 @@ void scan_any(const F& f, const T* x, T* y, int64_t outer, int64_t n, int64_t in
     return;
   }
   parallel_for(outer, max_of(1, kGrain / n), [&](int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; ++o)
-      scan_row<A>(f, x + o * n + start, y + o * n + start, n, step, f.identity());
+    for (int64_t o = begin; o < end; ++o) scan_row<A>(f, x + o * n + start, y + o * n + start, n, step, f.identity());
   });
 }
 

@@ -1,7 +1,7 @@
 """Random numbers and dropout.
 
-All numbers come from counter streams (csrc/ops/random/random.h): a seed gives the same ones for any number of threads and any
-instruction set. Functions take a `generator`; without one they use the default, which `gg.manual_seed` seeds.
+All numbers come from counter streams (csrc/ops/random/random.h): a seed gives the same ones for any number of threads
+and any instruction set. Functions take a `generator`; without one they use the default, which `gg.manual_seed` seeds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, note_change, recording
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
     Generator = core.Generator
-    Size = Union[int, Sequence[int]]
+    Size = int | Sequence[int]
 
 __all__ = [
     "alpha_dropout",
@@ -134,7 +134,7 @@ def _overwrite(name: str, x: Tensor, fill: Callable[[Tensor], None]) -> Tensor:
     return x
 
 
-def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Optional[Generator] = None) -> Tensor:
+def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fills with uniform numbers from [low, high).
 
     >>> x = gg.empty(100).uniform_(2, 3)
@@ -144,7 +144,7 @@ def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Op
     return _overwrite("uniform_", self, lambda x: core.uniform_(x, low, high, generator))
 
 
-def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Optional[Generator] = None) -> Tensor:
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fills with normal numbers of that mean and standard deviation (Box and Muller 1958).
 
     >>> gg.empty(3).normal_(5.0, 0.0)
@@ -153,7 +153,7 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Opt
     return _overwrite("normal_", self, lambda x: core.normal_(x, mean, std, generator))
 
 
-def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Optional[Generator] = None) -> Tensor:
+def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None) -> Tensor:
     """Fills with numbers whose logarithm is normal with that mean and standard deviation.
 
     >>> bool((gg.empty(9).log_normal_() > 0).all())
@@ -162,7 +162,7 @@ def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator:
     return _overwrite("log_normal_", self, lambda x: core.log_normal_(x, mean, std, generator))
 
 
-def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Optional[Generator] = None) -> Tensor:
+def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fills with numbers of density lambd exp(-lambd x), all above 0.
 
     >>> bool((gg.empty(9).exponential_() > 0).all())
@@ -171,7 +171,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Optional[Genera
     return _overwrite("exponential_", self, lambda x: core.exponential_(x, lambd, generator))
 
 
-def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Optional[Generator] = None) -> Tensor:
+def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fills with numbers of density sigma / (pi (sigma^2 + (x - median)^2)).
 
     >>> gg.empty(2).cauchy_().shape
@@ -180,7 +180,7 @@ def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator:
     return _overwrite("cauchy_", self, lambda x: core.cauchy_(x, median, sigma, generator))
 
 
-def geometric_(self: Tensor, p: float, *, generator: Optional[Generator] = None) -> Tensor:
+def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
     """Fills with the number of trials up to the first success of probability p: P(k) = (1 - p)^(k - 1) p, k = 1, 2, ...
 
     >>> bool((gg.empty(9).geometric_(0.5) >= 1).all())
@@ -189,7 +189,7 @@ def geometric_(self: Tensor, p: float, *, generator: Optional[Generator] = None)
     return _overwrite("geometric_", self, lambda x: core.geometric_(x, p, generator))
 
 
-def bernoulli_(self: Tensor, p: Union[float, Tensor] = 0.5, *, generator: Optional[Generator] = None) -> Tensor:
+def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fills with 1 with probability p and 0 else; a tensor p has one probability per element.
 
     >>> gg.empty(3).bernoulli_(1.0)
@@ -204,9 +204,9 @@ def bernoulli_(self: Tensor, p: Union[float, Tensor] = 0.5, *, generator: Option
 _MANTISSA = {core.float16: 11, core.bfloat16: 8, core.float32: 24, core.float64: 53}
 
 
-def random_(self: Tensor, *bounds: int, generator: Optional[Generator] = None) -> Tensor:
-    """Fills with whole numbers: `random_(low, high)` from [low, high), `random_(high)` from [0, high), `random_()` from all that
-    are not negative and that the dtype holds exactly.
+def random_(self: Tensor, *bounds: int, generator: Generator | None = None) -> Tensor:
+    """Fills with whole numbers: `random_(low, high)` from [low, high), `random_(high)` from [0, high), `random_()` from
+    all that are not negative and that the dtype holds exactly.
 
     >>> x = gg.empty(50, dtype=gg.int64).random_(3, 5)
     >>> bool(((x == 3) | (x == 4)).all())
@@ -215,7 +215,7 @@ def random_(self: Tensor, *bounds: int, generator: Optional[Generator] = None) -
     if len(bounds) > 2:
         raise TypeError(f"random_: takes at most 2 bounds, got {len(bounds)}")
     low = bounds[0] if len(bounds) == 2 else 0
-    smallest, largest = _exact_range(self.dtype)
+    _, largest = _exact_range(self.dtype)
     high = bounds[-1] if bounds and bounds[-1] is not None else None
     if high is None:
         high = largest + 1
@@ -246,8 +246,8 @@ def _check_range(op: str, low: int, high: int, dtype: Any) -> None:
 
 def rand(
     *sizes: Any,
-    size: Optional[Size] = None,
-    generator: Optional[Generator] = None,
+    size: Size | None = None,
+    generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
@@ -265,8 +265,8 @@ def rand(
 
 def randn(
     *sizes: Any,
-    size: Optional[Size] = None,
-    generator: Optional[Generator] = None,
+    size: Size | None = None,
+    generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
@@ -284,15 +284,16 @@ def randn(
 
 def randint(
     *bounds: int,
-    size: Optional[Size] = None,
+    size: Size | None = None,
     low: int = 0,
-    high: Optional[int] = None,
-    generator: Optional[Generator] = None,
+    high: int | None = None,
+    generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Whole numbers from [low, high) or [0, high): `randint(low, high, size)` or `randint(high, size)`, int64 by default.
+    """Whole numbers from [low, high) or [0, high): `randint(low, high, size)` or `randint(high, size)`, int64 by
+    default.
 
     >>> x = gg.randint(3, 5, (50,))
     >>> bool(((x == 3) | (x == 4)).all())
@@ -322,7 +323,7 @@ def randint(
 def randperm(
     n: int,
     *,
-    generator: Optional[Generator] = None,
+    generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
@@ -356,7 +357,7 @@ def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires
 
 
 def randint_like(
-    input: Tensor, *bounds: int, low: int = 0, high: Optional[int] = None, dtype: Any = None, requires_grad: bool = False
+    input: Tensor, *bounds: int, low: int = 0, high: int | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Whole numbers from [low, high) or [0, high) in the shape and dtype of `input`.
 
@@ -369,11 +370,11 @@ def randint_like(
 
 
 def normal(
-    mean: Union[float, Tensor] = 0.0,
-    std: Union[float, Tensor] = 1.0,
-    size: Optional[Size] = None,
+    mean: float | Tensor = 0.0,
+    std: float | Tensor = 1.0,
+    size: Size | None = None,
     *,
-    generator: Optional[Generator] = None,
+    generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
@@ -408,7 +409,7 @@ def _leaf(x: Tensor, requires_grad: bool) -> Tensor:
     return x
 
 
-def bernoulli(input: Tensor, p: Optional[float] = None, *, generator: Optional[Generator] = None) -> Tensor:
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that each element of `input` gives (or `p` for all), else 0, in the dtype of `input`.
 
     >>> gg.bernoulli(gg.tensor([0.0, 1.0]))
@@ -419,7 +420,7 @@ def bernoulli(input: Tensor, p: Optional[float] = None, *, generator: Optional[G
     return core.bernoulli(input, generator)
 
 
-def poisson(input: Tensor, generator: Optional[Generator] = None) -> Tensor:
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     """Poisson numbers, one for each rate in `input` (Hoermann 1993 for rates from 10 on).
 
     >>> gg.poisson(gg.tensor([0.0, 0.0]))
@@ -429,13 +430,14 @@ def poisson(input: Tensor, generator: Optional[Generator] = None) -> Tensor:
 
 
 def multinomial(
-    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Optional[Generator] = None
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """Indices (..., num_samples) drawn with the weights in the rows of `input` (n) or (rows, n), which need not sum to 1.
+    """Indices (..., num_samples) drawn with the weights in the rows of `input` (n) or (rows, n), which need not sum to
+    1.
 
     With replacement by inverting the cumulative weights; without, the num_samples largest weight / exponential number
-    (Efraimidis and Spirakis 2006), in the order of drawing. Raises RuntimeError where a row has no weight, or too few for
-    drawing without replacement.
+    (Efraimidis and Spirakis 2006), in the order of drawing. Raises RuntimeError where a row has no weight, or too few
+    for drawing without replacement.
 
     >>> gg.multinomial(gg.tensor([0.0, 3.0, 0.0]), 2, replacement=True)
     tensor([1, 1])
@@ -450,7 +452,9 @@ def multinomial(
     weights = input.detach().to(core.float64)
     total = weights.sum(-1, keepdim=True)
     if not bool((total > 0).all()) or not bool((total < math.inf).all()) or bool((weights < 0).any()):
-        raise RuntimeError(f"multinomial: {described}: weights must be finite and not negative, and each row must have one above 0")
+        raise RuntimeError(
+            f"multinomial: {described}: weights must be finite and not negative, and each row must have one above 0"
+        )
     if not replacement:
         if bool(((weights > 0).sum(-1) < num_samples).any()):
             raise RuntimeError(f"multinomial: {described} has a row with fewer than {num_samples} weights above 0")
@@ -517,7 +521,8 @@ def _noise(input: Tensor, p: float, per_channel: bool) -> Tensor:
 
 
 def feature_dropout(input: Tensor, p: float = 0.5, train: bool = True, inplace: bool = False) -> Tensor:
-    """Zeroes each channel of (N, C, ...) with probability `p` and scales the others by 1 / (1 - p) (Tompson et al. 2015).
+    """Zeroes each channel of (N, C, ...) with probability `p` and scales the others by 1 / (1 - p) (Tompson et al.
+    2015).
 
     >>> gg.feature_dropout(gg.ones(1, 1, 2), p=1.0, train=True)
     tensor([[[0., 0.]]])
@@ -526,7 +531,9 @@ def feature_dropout(input: Tensor, p: float = 0.5, train: bool = True, inplace: 
     if not train or p == 0 or input.numel() == 0:
         return input
     if input.ndim < 2:
-        raise core.ShapeError(f"feature_dropout: input {tuple(input.shape)} {input.dtype} must have at least 2 axes: (N, C, ...)")
+        raise core.ShapeError(
+            f"feature_dropout: input {tuple(input.shape)} {input.dtype} must have at least 2 axes: (N, C, ...)"
+        )
     output = input * 0 if p == 1 else input * (_noise(input, p, True) * (1 / (1 - p)))
     return _result("feature_dropout", input, output, inplace)
 
@@ -536,7 +543,9 @@ def _channel_dropout(
 ) -> Tensor:
     _check_p(op, p)
     if input.ndim not in allowed:
-        raise core.ShapeError(f"{op}: input {tuple(input.shape)} {input.dtype} must have {' or '.join(map(str, allowed))} axes")
+        raise core.ShapeError(
+            f"{op}: input {tuple(input.shape)} {input.dtype} must have {' or '.join(map(str, allowed))} axes"
+        )
     if not training or p == 0:
         return input
     if input.ndim == unbatched:
@@ -556,7 +565,8 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zeroes whole channels of (N, C, H, W) with probability `p`, the others scaled by 1 / (1 - p); (N, C, L) does as well.
+    """Zeroes whole channels of (N, C, H, W) with probability `p`, the others scaled by 1 / (1 - p); (N, C, L) does as
+    well.
 
     >>> F.dropout2d(gg.ones(1, 1, 1, 2), p=0.0)
     tensor([[[[1., 1.]]]])
@@ -591,7 +601,8 @@ def _alpha_dropout(op: str, input: Tensor, p: float, training: bool, inplace: bo
 
 
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-    """Dropout that keeps the mean 0 and variance 1 of SELU's outputs: dropped elements saturate (Klambauer et al. 2017).
+    """Dropout that keeps the mean 0 and variance 1 of SELU's outputs: dropped elements saturate (Klambauer et al.
+    2017).
 
     >>> F.alpha_dropout(gg.ones(3))
     tensor([1., 1., 1.])

@@ -1,17 +1,19 @@
 """Reductions: many elements to one, over some axes or all.
 
-Every function takes `dim` as an int, a tuple of ints or None (all axes), and `keepdim`, which leaves the reduced axes in place
-with size 1; numpy's names `axis` and `keepdims` do as well. Sums are taken pairwise, so that the rounding error of a float32
-sum grows with the logarithm of its length, and are the same for any number of threads.
+Every function takes `dim` as an int, a tuple of ints or None (all axes), and `keepdim`, which leaves the reduced axes
+in place with size 1; numpy's names `axis` and `keepdims` do as well. Sums are taken pairwise, so that the rounding
+error of a float32 sum grows with the logarithm of its length, and are the same for any number of threads.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, recording
+from glassgrad.ops import layout
 from glassgrad.ops._names import numpy_names
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ __all__ = [
     "var_mean",
 ]
 
-Dim = Union[None, int, Sequence[int]]
+Dim = None | int | Sequence[int]
 
 
 def axes_of(dim: Dim, ndim: int) -> tuple[int, ...]:
@@ -156,7 +158,7 @@ def nanmean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any
 class Prod(Op):
     """y = product of x over dim."""
 
-    def forward(self, x: Tensor, dim: Optional[int], keepdim: bool) -> Tensor:
+    def forward(self, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
         self.dim, self.keepdim = dim, keepdim
         self.save(x)
         return core.prod(x, dim, keepdim)
@@ -175,14 +177,12 @@ class Prod(Op):
 
 def products_before(x: Tensor, dim: int) -> Tensor:
     """y_k = product over j < k of x_j."""
-    from glassgrad.ops import layout
-
     first = x.narrow(dim, 0, 1)
     return layout.cat([first.new_ones(first.shape), x.narrow(dim, 0, x.shape[dim] - 1)], dim).cumprod(dim)
 
 
 @numpy_names
-def prod(input: Tensor, dim: Optional[int] = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product of the elements over `dim` (one axis, or None: all); whole numbers and bool give int64.
 
     >>> gg.prod(gg.tensor([2.0, 3.0, 4.0]))
@@ -196,9 +196,9 @@ def prod(input: Tensor, dim: Optional[int] = None, keepdim: bool = False, *, dty
 class Extreme(Op):
     """y = the largest (smallest) of x over dim, one of them or several alike."""
 
-    def forward(self, x: Tensor, dim: Dim, keepdim: bool, largest: bool) -> Tensor:
+    def forward(self, x: Tensor, dim: Dim, keepdim: bool, largest: bool, op: str) -> Tensor:
         self.dim, self.keepdim = dim, keepdim
-        y = (core.amax if largest else core.amin)(x, dim, keepdim)
+        y = (core.amax if largest else core.amin)(x, dim, keepdim, op)
         self.save(x, y)
         return y
 
@@ -217,7 +217,7 @@ def amax(input: Tensor, dim: Dim = (), keepdim: bool = False) -> Tensor:
     >>> gg.amax(gg.tensor([[1.0, 5.0], [7.0, 2.0]]), 1)
     tensor([5., 7.])
     """
-    return Extreme.apply(input, dim, keepdim, True)
+    return Extreme.apply(input, dim, keepdim, True, "amax")
 
 
 @numpy_names
@@ -227,7 +227,7 @@ def amin(input: Tensor, dim: Dim = (), keepdim: bool = False) -> Tensor:
     >>> gg.amin(gg.tensor([[1.0, 5.0], [7.0, 2.0]]), 1)
     tensor([1., 2.])
     """
-    return Extreme.apply(input, dim, keepdim, False)
+    return Extreme.apply(input, dim, keepdim, False, "amin")
 
 
 class ExtremeAt(Op):
@@ -240,7 +240,7 @@ class ExtremeAt(Op):
         return values, indices
 
     # All of dy goes to the element that was chosen.
-    def backward(self, dy: Tensor, _: Optional[Tensor] = None) -> Tensor:
+    def backward(self, dy: Tensor, _: Tensor | None = None) -> Tensor:
         (indices,) = self.saved
         if not self.shape:
             return dy
@@ -264,11 +264,11 @@ class MinMax(NamedTuple):
 
 
 @numpy_names
-def max(input: Tensor, dim: Union[None, int, Tensor] = None, keepdim: bool = False, *, other: Any = None) -> Any:
+def max(input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The largest element; with `dim` (values, indices) along it; with another tensor the elementwise maximum.
 
-    The largest of all elements shares its gradient evenly among ties; along `dim` the first of them is taken. nan is larger
-    than any number. Raises ShapeError or IndexError where there are no elements.
+    The largest of all elements shares its gradient evenly among ties; along `dim` the first of them is taken. nan is
+    larger than any number. Raises ShapeError or IndexError where there are no elements.
 
     >>> gg.max(gg.tensor([[1.0, 5.0], [7.0, 2.0]]))
     tensor(7.)
@@ -279,11 +279,11 @@ def max(input: Tensor, dim: Union[None, int, Tensor] = None, keepdim: bool = Fal
 
 
 @numpy_names
-def min(input: Tensor, dim: Union[None, int, Tensor] = None, keepdim: bool = False, *, other: Any = None) -> Any:
+def min(input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The smallest element; with `dim` (values, indices) along it; with another tensor the elementwise minimum.
 
-    The smallest of all elements shares its gradient evenly among ties; along `dim` the first of them is taken. nan is smaller
-    than any number. Raises ShapeError or IndexError where there are no elements.
+    The smallest of all elements shares its gradient evenly among ties; along `dim` the first of them is taken. nan is
+    smaller than any number. Raises ShapeError or IndexError where there are no elements.
 
     >>> gg.min(gg.tensor([[1.0, 5.0], [7.0, 2.0]]))
     tensor(1.)
@@ -299,31 +299,25 @@ def _extreme(input: Tensor, dim: Any, keepdim: bool, other: Any, largest: bool) 
     if other is not None:
         return input.maximum(other) if largest else input.minimum(other)
     if dim is None:
-        if input.numel() == 0:
-            name = "max" if largest else "min"
-            raise core.ShapeError(
-                f"{name}: input {tuple(input.shape)} {input.dtype} has no elements and so no {name}; give a dim whose size is not 0"
-            )
-        return Extreme.apply(input, None, keepdim, largest)
+        return Extreme.apply(input, None, keepdim, largest, "max" if largest else "min")
     return ValuesIndices(*ExtremeAt.apply(input, dim, keepdim, largest))
 
 
 @numpy_names
-def aminmax(input: Tensor, *, dim: Optional[int] = None, keepdim: bool = False) -> MinMax:
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
     """(min, max) over `dim`, each as `amin` and `amax` give it.
 
     >>> gg.aminmax(gg.tensor([3.0, 1.0, 2.0])).max
     tensor(3.)
     """
-    if dim is None and keepdim:
-        dim_or_all: Dim = tuple(range(input.ndim))
-    else:
-        dim_or_all = dim
-    return MinMax(Extreme.apply(input, dim_or_all, keepdim, False), Extreme.apply(input, dim_or_all, keepdim, True))
+    axes = () if dim is None else dim
+    return MinMax(
+        Extreme.apply(input, axes, keepdim, False, "aminmax"), Extreme.apply(input, axes, keepdim, True, "aminmax")
+    )
 
 
 @numpy_names
-def argmax(input: Tensor, dim: Optional[int] = None, keepdim: bool = False) -> Tensor:
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Where the largest element along `dim` first stands, or in the flattened input; nan is larger than any number.
 
     >>> gg.argmax(gg.tensor([[1.0, 5.0], [7.0, 2.0]]), 1)
@@ -333,7 +327,7 @@ def argmax(input: Tensor, dim: Optional[int] = None, keepdim: bool = False) -> T
 
 
 @numpy_names
-def argmin(input: Tensor, dim: Optional[int] = None, keepdim: bool = False) -> Tensor:
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Where the smallest element along `dim` first stands, or in the flattened input; nan is smaller than any number.
 
     >>> gg.argmin(gg.tensor([[1.0, 5.0], [7.0, 2.0]]), 1)
@@ -375,16 +369,16 @@ def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
 class Var(Op):
     """v = sum (x - mean)^2 / (n - correction) over dim, or its root, and the mean."""
 
-    def forward(self, x: Tensor, dim: Dim, correction: float, keepdim: bool, root: bool) -> tuple[Tensor, Tensor]:
-        self.dim, self.correction, self.keepdim, self.root = dim, correction, keepdim, root
-        v, mean = core.var(x, dim, correction, keepdim, root)
+    def forward(self, x: Tensor, dim: Dim, correction: float, keepdim: bool, op: str) -> tuple[Tensor, Tensor]:
+        self.dim, self.correction, self.keepdim, self.root = dim, correction, keepdim, op.startswith("std")
+        v, mean = core.var(x, dim, correction, keepdim, self.root, op)
         self.save(x, v)
         self.mean = mean.detach()
         return v, mean
 
     # dv/dx = 2 (x - mean) / (n - correction): the mean's own part cancels, as deviations sum to 0. For the root s,
-    # ds = dv / (2 s), and 0 where s is 0.
-    def backward(self, dv: Optional[Tensor], dmean: Optional[Tensor] = None) -> Tensor:
+    # dv = ds / (2 s), and 0 where s is 0.
+    def backward(self, dv: Tensor | None, dmean: Tensor | None = None) -> Tensor:
         x, v = self.saved
         n = count_of(x.shape, self.dim)
         dx = None
@@ -392,35 +386,41 @@ class Var(Op):
             if self.root:
                 dv = (dv / (v * 2)).masked_fill(v == 0, 0)
             rest = n - self.correction
-            mean = x.mean(self.dim, keepdim=True) if recording() else restore(self.mean, x.shape, self.dim, self.keepdim)
-            scaled = restore(dv, x.shape, self.dim, self.keepdim) * (2 / rest if rest != 0 else math.inf)
-            dx = scaled * (x - mean)
+            scale = restore(dv, x.shape, self.dim, self.keepdim) * (2 / rest if rest != 0 else math.inf)
+            if x.itemsize == 2:  # a mean rounded to 16 bits would be off by as much as the deviations are large
+                wide = x.float()
+                dx = (scale * (wide - wide.mean(self.dim, keepdim=True))).to(x.dtype)
+            elif recording():
+                dx = scale * (x - x.mean(self.dim, keepdim=True))
+            else:
+                dx = scale * (x - restore(self.mean, x.shape, self.dim, self.keepdim))
         if dmean is not None:
             even = restore(dmean, x.shape, self.dim, self.keepdim) / (n or 1)
             dx = even.expand(x.shape) if dx is None else dx + even
         return dx  # type: ignore[return-value]
 
 
-def _var(op: str, x: Tensor, dim: Any, unbiased: Optional[bool], correction: Optional[float], keepdim: bool) -> Any:
+def _var(op: str, x: Tensor, dim: Any, unbiased: bool | None, correction: float | None, keepdim: bool) -> Any:
     if isinstance(dim, bool):  # var(input, unbiased)
         dim, unbiased = None, dim
     if correction is None:
         correction = 0 if unbiased is False else 1
     elif unbiased is not None:
         raise TypeError(f"{op}: takes unbiased or correction, not both")
-    return Var.apply(x, dim, correction, keepdim, op.startswith("std"))
+    return Var.apply(x, dim, correction, keepdim, op)
 
 
 @numpy_names
 def var(
     input: Tensor,
-    dim: Union[Dim, bool] = None,
-    unbiased: Optional[bool] = None,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
     keepdim: bool = False,
     *,
-    correction: Optional[float] = None,
+    correction: float | None = None,
 ) -> Tensor:
-    """The variance over `dim`: sum (x - mean)^2 / max(n - correction, 0), correction 1 (or 0 where `unbiased` is False).
+    """The variance over `dim`: sum (x - mean)^2 / max(n - correction, 0), correction 1 (or 0 where `unbiased` is
+    False).
 
     >>> gg.var(gg.tensor([1.0, 2.0, 3.0, 4.0]))
     tensor(1.6667)
@@ -431,11 +431,11 @@ def var(
 @numpy_names
 def std(
     input: Tensor,
-    dim: Union[Dim, bool] = None,
-    unbiased: Optional[bool] = None,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
     keepdim: bool = False,
     *,
-    correction: Optional[float] = None,
+    correction: float | None = None,
 ) -> Tensor:
     """The standard deviation over `dim`, the root of `var`; its gradient where it is 0 is 0.
 
@@ -448,11 +448,11 @@ def std(
 @numpy_names
 def var_mean(
     input: Tensor,
-    dim: Union[Dim, bool] = None,
-    unbiased: Optional[bool] = None,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
     keepdim: bool = False,
     *,
-    correction: Optional[float] = None,
+    correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(variance, mean) over `dim`, in one pass.
 
@@ -465,11 +465,11 @@ def var_mean(
 @numpy_names
 def std_mean(
     input: Tensor,
-    dim: Union[Dim, bool] = None,
-    unbiased: Optional[bool] = None,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
     keepdim: bool = False,
     *,
-    correction: Optional[float] = None,
+    correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(standard deviation, mean) over `dim`, in one pass.
 
@@ -488,15 +488,14 @@ class LogSumExp(Op):
         self.save(x, y)
         return y
 
-    # dx = dy exp(x - y), the softmax; 0 where all x are -inf and the difference says nothing.
+    # dx = dy exp(x - y), the softmax.
     def backward(self, dy: Tensor) -> Tensor:
         x, y = self.saved
-        y = restore(y.masked_fill(y == -math.inf, 0), x.shape, self.dim, self.keepdim)
-        return restore(dy, x.shape, self.dim, self.keepdim) * (x - y).exp()
+        return restore(dy, x.shape, self.dim, self.keepdim) * (x - restore(y, x.shape, self.dim, self.keepdim)).exp()
 
 
 @numpy_names
-def logsumexp(input: Tensor, dim: Union[int, Sequence[int]], keepdim: bool = False) -> Tensor:
+def logsumexp(input: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Tensor:
     """log sum exp x over `dim`, without overflow: the maximum is taken out first.
 
     >>> gg.logsumexp(gg.tensor([1000.0, 1000.0]), 0)
@@ -537,18 +536,18 @@ class Norm(Op):
         return x * x.abs().pow(p - 2) * scale
 
 
-def vector_norm(x: Tensor, p: float, dim: Dim, keepdim: bool) -> Tensor:
+def vector_norm(op: str, x: Tensor, p: float, dim: Dim, keepdim: bool) -> Tensor:
     """The p-norm over dim of a floating x, for p = +-inf by the largest and smallest magnitude."""
     if not x.dtype.is_floating_point:
-        raise TypeError(f"norm: input {tuple(x.shape)} {x.dtype} must be floating point; convert it with .float()")
+        raise TypeError(f"{op}: input {tuple(x.shape)} {x.dtype} must be floating point; convert it with .float()")
     if p in (math.inf, -math.inf):
-        return Extreme.apply(x.abs(), () if dim is None and keepdim else dim, keepdim, p > 0)
+        return Extreme.apply(x.abs(), () if dim is None else dim, keepdim, p > 0, op)
     return Norm.apply(x, float(p), dim, keepdim)
 
 
 @numpy_names
 def norm(
-    input: Tensor, p: Union[None, str, float] = "fro", dim: Dim = None, keepdim: bool = False, dtype: Any = None
+    input: Tensor, p: str | float | None = "fro", dim: Dim = None, keepdim: bool = False, dtype: Any = None
 ) -> Tensor:
     """The vector norm (sum |x|^p)^(1/p) over `dim`; p may be 0 (count), inf, -inf or "fro" (2); its gradient at 0 is 0.
 
@@ -560,8 +559,10 @@ def norm(
     if p is None or p == "fro":
         p = 2.0
     elif isinstance(p, str):
-        raise ValueError(f"norm: p={p!r} needs a singular value decomposition, which is not built in; use a number or 'fro'")
-    return vector_norm(input if dtype is None else input.to(dtype), p, dim, keepdim)
+        raise ValueError(
+            f"norm: p={p!r} needs a singular value decomposition, which is not built in; use a number or 'fro'"
+        )
+    return vector_norm("norm", input if dtype is None else input.to(dtype), p, dim, keepdim)
 
 
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
@@ -570,7 +571,7 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     >>> gg.dist(gg.tensor([1.0, 1.0]), gg.tensor([4.0, 5.0]))
     tensor(5.)
     """
-    return vector_norm(input - other, p, None, False)
+    return vector_norm("dist", input - other, p, None, False)
 
 
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
@@ -587,7 +588,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     if not -input.ndim <= dim < input.ndim:
         raise IndexError(f"renorm: dim {dim} is out of range for {input.ndim} axes")
     others = [d for d in range(input.ndim) if d != dim % input.ndim]
-    n = vector_norm(input, p, others, True)
+    n = vector_norm("renorm", input, p, others, True)
     return input * (maxnorm / (n + 1e-7)).masked_fill(n <= maxnorm, 1)
 
 
@@ -604,15 +605,13 @@ def trace(input: Tensor) -> Tensor:
 
 @numpy_names
 def diff(
-    input: Tensor, n: int = 1, dim: int = -1, prepend: Optional[Tensor] = None, append: Optional[Tensor] = None
+    input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
 ) -> Tensor:
     """The differences of neighbours along `dim`, n times over; `prepend` and `append` lengthen the input first.
 
     >>> gg.diff(gg.tensor([1, 4, 9, 16]))
     tensor([3, 5, 7])
     """
-    from glassgrad.ops import layout
-
     if input.ndim == 0:
         raise core.ShapeError("diff: input () must have at least one axis")
     if n < 0:
@@ -626,7 +625,7 @@ def diff(
     return x.clone() if x is input else x
 
 
-def _spaced_means(op: str, y: Tensor, x: Optional[Tensor], dx: Optional[float], dim: int) -> Tensor:
+def _spaced_means(op: str, y: Tensor, x: Tensor | None, dx: float | None, dim: int) -> Tensor:
     """The areas of the trapezoids between neighbours of y along dim."""
     if x is not None and dx is not None:
         raise TypeError(f"{op}: takes x or dx, not both")
@@ -638,7 +637,9 @@ def _spaced_means(op: str, y: Tensor, x: Optional[Tensor], dx: Optional[float], 
         return pairs if dx is None else pairs * dx
     if x.ndim == 1 and y.ndim > 1:
         if x.shape[0] != length:
-            raise core.ShapeError(f"{op}: x {tuple(x.shape)} and y {tuple(y.shape)}: dim {dim} of y has {length} elements")
+            raise core.ShapeError(
+                f"{op}: x {tuple(x.shape)} and y {tuple(y.shape)}: dim {dim} of y has {length} elements"
+            )
         widths = diff(x).reshape([-1 if d == dim % y.ndim else 1 for d in range(y.ndim)])
     else:
         widths = diff(x, dim=dim)
@@ -646,7 +647,7 @@ def _spaced_means(op: str, y: Tensor, x: Optional[Tensor], dx: Optional[float], 
 
 
 @numpy_names
-def trapezoid(y: Tensor, x: Optional[Tensor] = None, *, dx: Optional[float] = None, dim: int = -1) -> Tensor:
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1) -> Tensor:
     """The integral of `y` along `dim` by the trapezoid rule, at points `x` or spaced `dx` (1) apart.
 
     >>> gg.trapezoid(gg.tensor([1.0, 5.0, 10.0]))
@@ -656,7 +657,7 @@ def trapezoid(y: Tensor, x: Optional[Tensor] = None, *, dx: Optional[float] = No
 
 
 @numpy_names
-def cumulative_trapezoid(y: Tensor, x: Optional[Tensor] = None, *, dx: Optional[float] = None, dim: int = -1) -> Tensor:
+def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1) -> Tensor:
     """The integrals of `y` along `dim` from its start to each later point, by the trapezoid rule.
 
     >>> gg.cumulative_trapezoid(gg.tensor([1.0, 5.0, 10.0]))

@@ -1,16 +1,16 @@
 """Scans: what a reduction would give for every beginning of an axis.
 
-Two of the gradients are one linear recurrence S_k = b_k + a_k S_{k+1}, the op LinearScan, whose own gradient is the same
-recurrence run the other way: so every order of derivative exists, and none divides by an element that may be 0.
+Two of the gradients are one linear recurrence S_k = b_k + a_k S_{k+1}, the op LinearScan, whose own gradient is the
+same recurrence run the other way: so every order of derivative exists, and none divides by an element that may be 0.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op
+from glassgrad.ops import layout
 from glassgrad.ops._names import numpy_names
 from glassgrad.ops.reduce import ValuesIndices
 
@@ -61,8 +61,6 @@ class LinearScan(Op):
 
 def shift(x: Tensor, dim: int, by: int, fill: float = 0) -> Tensor:
     """y_k = x_{k - by} for by = 1 or -1, with `fill` where there is none."""
-    from glassgrad.ops import layout
-
     n = x.shape[dim]
     end = x.narrow(dim, 0, 1)
     end = end.new_full(end.shape, fill)
@@ -105,20 +103,15 @@ class LogCumsumExp(Op):
         self.save(x, y)
         return y
 
-    # dx_k = sum over j >= k of dy_j exp(x_k - y_j) = exp(x_k - y_k) s_k with s_k = dy_k + exp(y_k - y_{k+1}) s_{k+1}. y only
-    # grows, so nothing overflows; where y is still -inf, x is too and its share is 0.
+    # dx_k = sum over j >= k of dy_j exp(x_k - y_j) = exp(x_k - y_k) s_k with s_k = dy_k + exp(y_k - y_{k+1}) s_{k+1}. y
+    # only grows, so nothing overflows.
     def backward(self, dy: Tensor) -> Tensor:
-        from glassgrad.ops import layout
-
         x, y = self.saved
         if x.numel() == 0 or x.ndim == 0:
             return dy
-        nothing = y == -math.inf
-        y = y.masked_fill(nothing, 0)
         n = y.shape[self.dim]
-        rise = y.narrow(self.dim, 1, n - 1) - y.narrow(self.dim, 0, n - 1)
-        decay = (-rise).masked_fill(nothing.narrow(self.dim, 0, n - 1), -math.inf).exp()
-        decay = layout.cat([decay, y.new_zeros(y.narrow(self.dim, 0, 1).shape)], self.dim)
+        fall = y.narrow(self.dim, 0, n - 1) - y.narrow(self.dim, 1, n - 1)
+        decay = layout.cat([fall.exp(), y.new_zeros(y.narrow(self.dim, 0, 1).shape)], self.dim)
         return (x - y).exp() * LinearScan.apply(decay, dy, self.dim, True)
 
 
@@ -142,7 +135,7 @@ class CumExtreme(Op):
         return values, indices
 
     # Each dy goes to the element that was chosen, and adds up there.
-    def backward(self, dy: Tensor, _: Optional[Tensor] = None) -> Tensor:
+    def backward(self, dy: Tensor, _: Tensor | None = None) -> Tensor:
         (indices,) = self.saved
         if dy.ndim == 0:
             return dy
