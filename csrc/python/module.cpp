@@ -27,6 +27,7 @@ void bind_sort(pybind11::module_& m);
 void bind_matmul(pybind11::module_& m);
 void bind_conv(pybind11::module_& m);
 void bind_pool(pybind11::module_& m);
+void bind_resample(pybind11::module_& m);
 void bind_softmax(pybind11::module_& m);
 void bind_norm(pybind11::module_& m);
 void bind_loss(pybind11::module_& m);
@@ -115,6 +116,7 @@ PYBIND11_MODULE(_core, m) {
   bind_matmul(m);
   bind_conv(m);
   bind_pool(m);
+  bind_resample(m);
   bind_softmax(m);
   bind_norm(m);
   bind_loss(m);

@@ -355,6 +355,7 @@ from glassgrad.ops.pool import (
     max_pool2d,
     max_pool3d,
 )
+from glassgrad.ops.resample import channel_shuffle, pixel_shuffle, pixel_unshuffle
 
 # softmax, norm and loss
 from glassgrad.ops.norm import cosine_similarity, group_norm, layer_norm, pairwise_distance, rms_norm

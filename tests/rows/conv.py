@@ -40,7 +40,7 @@ def conv(nd: int) -> Callable[..., np.ndarray]:
         size = [
             (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
         ]
-        xg = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
+        xg = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
         wg = w.reshape(groups, -1, *w.shape[1:])
         y = np.zeros((x.shape[0], groups, wg.shape[1], *size))
         for tap in product(*map(range, kernel)):
@@ -48,7 +48,7 @@ def conv(nd: int) -> Callable[..., np.ndarray]:
                 slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilation, size, stride, strict=True)
             )
             y += np.einsum("ngc...,gkc->ngk...", xg[(slice(None),) * 3 + at], wg[(slice(None),) * 3 + tap])
-        y = y.reshape(x.shape[0], -1, *size)
+        y = y.reshape(x.shape[0], w.shape[0], *size)
         return y if b is None else y + b.reshape(-1, *[1] * nd)
 
     return reference
@@ -73,7 +73,7 @@ def conv_transpose(nd: int) -> Callable[..., np.ndarray]:
             (n - 1) * s + d * (k - 1) + 1 + e
             for n, s, d, k, e in zip(x.shape[2:], stride, dilation, kernel, extra, strict=True)
         ]
-        xg = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
+        xg = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
         wg = w.reshape(groups, -1, *w.shape[1:])
         y = np.zeros((x.shape[0], groups, w.shape[1], *full))
         for tap in product(*map(range, kernel)):
@@ -230,7 +230,7 @@ ROWS = [
         samples=lambda r: [
             Sample(r.normal(2, 12, 20), (5, 6), 2),
             Sample(r.normal(12, 18), (5, 6), (2, 3), padding=1, stride=(2, 1)),
-            Sample(r.normal(1, 12, 36), (7, 5), (3, 2), dilation=2, padding=(2, 1)),
+            Sample(r.normal(1, 12, 35), (7, 5), (3, 2), dilation=2, padding=(2, 1)),
         ],
         grad=True,
         bad=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -48,7 +49,7 @@ def pooled(x: np.ndarray, grid: list[list[list[int]]], f: Callable[[np.ndarray, 
     for o in product(*(range(len(g)) for g in grid)):
         window = [g[i] for g, i in zip(grid, o, strict=True)]
         inside = [[c for c in axis if 0 <= c < n] for axis, n in zip(window, size, strict=True)]
-        part = x[(..., *np.ix_(*inside))].reshape(*x.shape[:-nd], -1)
+        part = x[(..., *np.ix_(*inside))].reshape(*x.shape[:-nd], math.prod(map(len, inside)))
         y[(..., *o)] = f(part, window)
     return y
 
@@ -155,6 +156,26 @@ def unpool_samples(nd: int) -> Callable[[Random], list[Sample]]:
     return make
 
 
+def adaptive_bad(nd: int) -> list[Bad]:
+    x = np.ones((2, 3, *[6] * nd))
+    return [
+        Bad(lambda: ((x, (2,) * (nd + 1)), {}), ValueError, "numbers"),
+        Bad(lambda: ((x, -1), {}), ValueError, "at least 0"),
+        Bad(lambda: ((np.ones((2,) * nd), 1), {}), gg.ShapeError, "axes"),
+    ]
+
+
+def unpool_bad(nd: int) -> list[Bad]:
+    x, places = np.ones((1, 1, *[2] * nd)), np.zeros((1, 1, *[2] * nd), np.int64)
+    return [
+        Bad(lambda: ((x, places + 4**nd, 2), {}), IndexError, "outside of the output"),
+        Bad(lambda: ((x, places - 1, 2), {}), IndexError, "outside of the output"),
+        Bad(lambda: ((x, places[:, :, :1], 2), {}), gg.ShapeError, "shapes differ"),
+        Bad(lambda: ((x, places, 2), {"output_size": [9] * nd}), ValueError, "output_size"),
+        Bad(lambda: ((x, places.astype(np.int32), 2), {}), TypeError, "int64"),
+    ]
+
+
 ROWS = [
     *(
         Row(
@@ -188,26 +209,7 @@ ROWS = [
             f"max_unpool{nd}d",
             samples=unpool_samples(nd),
             grad=True,
-            bad=[
-                Bad(
-                    lambda nd=nd: ((np.ones((1, 1, *[2] * nd)), np.full((1, 1, *[2] * nd), 4**nd), 2), {}),
-                    IndexError,
-                    "outside of the output",
-                ),
-                Bad(
-                    lambda nd=nd: ((np.ones((1, 1, *[2] * nd)), np.zeros((1, 2, *[2] * nd), np.int64), 2), {}),
-                    gg.ShapeError,
-                    "shapes differ",
-                ),
-                Bad(
-                    lambda nd=nd: (
-                        (np.ones((1, 1, *[2] * nd)), np.zeros((1, 1, *[2] * nd), np.int64), 2),
-                        {"output_size": [9] * nd},
-                    ),
-                    ValueError,
-                    "output_size",
-                ),
-            ],
+            bad=unpool_bad(nd),
         )
         for nd in (1, 2, 3)
     ),
@@ -235,11 +237,7 @@ ROWS = [
             ),
             fn=getattr(gg.nn.functional, f"adaptive_{kind}_pool{nd}d"),
             grad=True,
-            bad=[
-                Bad(lambda nd=nd: ((np.ones((2, 3, *[6] * nd)), (2,) * (nd + 1)), {}), ValueError, "numbers"),
-                Bad(lambda nd=nd: ((np.ones((2, 3, *[6] * nd)), -1), {}), ValueError, "at least 0"),
-                Bad(lambda nd=nd: ((np.ones((2,) * nd), 1), {}), gg.ShapeError, "axes"),
-            ],
+            bad=adaptive_bad(nd),
             bench=(lambda r: [Sample(r.normal(64, 512, 7, 7), 1)]) if nd == 2 else None,
         )
         for nd in (1, 2, 3)
@@ -267,7 +265,7 @@ ROWS = [
             ],
             grad=True,
             dtypes=("float64", "float32"),
-            bad=[Bad(lambda nd=nd: ((3.0, 2, 2), {}), TypeError, "input must be a Tensor")],
+            bad=[Bad(lambda: ((3.0, 2, 2), {}), TypeError, "input must be a Tensor")],
         )
         for nd in (1, 2, 3)
     ),

@@ -79,6 +79,17 @@ from glassgrad.ops.pool import (
     max_unpool2d,
     max_unpool3d,
 )
+from glassgrad.ops.resample import (
+    affine_grid,
+    channel_shuffle,
+    grid_sample,
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)
 from glassgrad.ops.layout import pad
 
 # softmax, norm and loss

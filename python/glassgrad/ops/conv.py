@@ -74,11 +74,7 @@ class ConvDataGrad(Op):
     def backward(self, g: Tensor) -> tuple[Tensor | None, ...]:
         dy, w = self.saved
         needs_dy, needs_w, needs_b = self.needs[:3]
-        ddy = None
-        if needs_dy:
-            ddy = ConvForward.apply(g, w, None, *self.attributes)
-            if ddy.shape != dy.shape:  # an output_padding beyond the stride left room for more windows than dy has
-                ddy = ddy[tuple(slice(n) for n in dy.shape)]
+        ddy = _windows_of(dy, ConvForward.apply(g, w, None, *self.attributes)) if needs_dy else None
         dw = ConvWeightGrad.apply(g, dy, w.shape[2:], *self.attributes) if needs_w else None
         return ddy, dw, _sum_pixels(g) if needs_b else None
 
@@ -98,7 +94,12 @@ class ConvWeightGrad(Op):
         x, dy = self.saved
         needs_x, needs_dy = self.needs[:2]
         dx = ConvDataGrad.apply(dy, g, None, x.shape[2:], *self.attributes) if needs_x else None
-        return dx, ConvForward.apply(x, g, None, *self.attributes) if needs_dy else None
+        return dx, _windows_of(dy, ConvForward.apply(x, g, None, *self.attributes)) if needs_dy else None
+
+
+def _windows_of(dy: Tensor, y: Tensor) -> Tensor:
+    """The part of y that dy has: an output_padding beyond the stride leaves room for more windows than were there."""
+    return y if y.shape == dy.shape else y[tuple(slice(n) for n in dy.shape)]
 
 
 def _sum_pixels(dy: Tensor) -> Tensor:

@@ -1,0 +1,356 @@
+// interpolate: every row of a plane is resampled along its length once, then rows are combined, which is contiguous
+// work. grid_sample: coordinates, tap places and weights of a block of points are computed once and used for all
+// channels. Planes, or blocks of points, are dealt to threads, so every sum has one order.
+#include "core/dispatch.h"
+#include "core/parallel.h"
+#include "cpu/scratch.h"
+#include "cpu/vec.h"
+#include "ops/resample/resample.h"
+
+namespace gg::GG_ISA {
+namespace {
+
+constexpr int64_t kTaskItems = 32768;
+
+inline int64_t at_least_one(int64_t n) { return n > 1 ? n : 1; }
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <class T> void copy_nearest(int64_t planes, const ResampleAxis (&a)[3], const T* x, T* y) {
+  const int64_t in = a[0].in * a[1].in * a[2].in, out = a[0].out * a[1].out * a[2].out;
+  parallel_for(planes, at_least_one(kTaskItems / (out + 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      T* to = y + p * out;
+      for (int64_t d = 0; d < a[0].out; ++d)
+        for (int64_t h = 0; h < a[1].out; ++h, to += a[2].out) {
+          const T* row = x + p * in + (a[0].index[d] * a[1].in + a[1].index[h]) * a[2].in;
+          for (int64_t w = 0; w < a[2].out; ++w) to[w] = row[a[2].index[w]];
+        }
+    }
+  });
+}
+
+// The weights of the last axis in the compute type, its places in 32 bits (a row is that short) for the gathers.
+template <class C> struct RowTaps {
+  Scratch<C> weight;
+  Scratch<int32_t> index;
+  explicit RowTaps(const ResampleAxis& a) : weight(a.taps * a.out), index(a.taps * a.out) {
+    for (int64_t i = 0; i < a.taps * a.out; ++i) {
+      weight[i] = a.weight ? C(a.weight[i]) : C(1);
+      index[i] = int32_t(a.index[i]);
+    }
+  }
+};
+
+inline double weight_at(const ResampleAxis& a, int64_t tap, int64_t o) {
+  return a.weight ? a.weight[tap * a.out + o] : 1.0;
+}
+
+// f(input row, weight) for every row that output row (d, h) takes part of.
+template <class F> inline void each_row_tap(const ResampleAxis (&a)[3], int64_t d, int64_t h, const F& f) {
+  for (int64_t i = 0; i < a[0].taps; ++i)
+    for (int64_t j = 0; j < a[1].taps; ++j) {
+      const double w = weight_at(a[0], i, d) * weight_at(a[1], j, h);
+      if (w != 0) f(a[0].index[i * a[0].out + d] * a[1].in + a[1].index[j * a[1].out + h], w);
+    }
+}
+
+template <class T> void resample_planes(int64_t planes, const ResampleAxis (&a)[3], const T* x, T* y) {
+  using C = compute_t<T>;
+  const int64_t rows = a[0].in * a[1].in, in = rows * a[2].in, wide = a[2].out, out = a[0].out * a[1].out * wide;
+  const RowTaps<C> taps(a[2]);
+  const int64_t work = rows * wide * a[2].taps + out * a[0].taps * a[1].taps;
+  parallel_for(planes, at_least_one(kTaskItems / (work + 1)), [&](int64_t begin, int64_t end) {
+    Scratch<C> across(rows * wide), row(a[2].in), sum(wide);
+    for (int64_t p = begin; p < end; ++p) {
+      for (int64_t r = 0; r < rows; ++r) {
+        const T* from = x + p * in + r * a[2].in;
+        C* to = &across[r * wide];
+        for (int64_t i = 0; i < a[2].in; ++i) row[i] = load1(from + i);
+        for (int64_t t = 0; t < a[2].taps; ++t) {
+          const C* weight = &taps.weight[t * wide];
+          const int32_t* index = &taps.index[t * wide];
+          if (t == 0)
+            for (int64_t w = 0; w < wide; ++w) to[w] = weight[w] * row[index[w]];
+          else
+            for (int64_t w = 0; w < wide; ++w) to[w] += weight[w] * row[index[w]];
+        }
+      }
+      T* to = y + p * out;
+      for (int64_t d = 0; d < a[0].out; ++d)
+        for (int64_t h = 0; h < a[1].out; ++h, to += wide) {
+          for (int64_t w = 0; w < wide; ++w) sum[w] = 0;
+          each_row_tap(a, d, h, [&](int64_t r, double weight) {
+            const C* from = &across[r * wide];
+            const C c = C(weight);
+            for (int64_t w = 0; w < wide; ++w) sum[w] += c * from[w];
+          });
+          for (int64_t w = 0; w < wide; ++w) store1(to + w, sum[w]);
+        }
+    }
+  });
+}
+
+void resample_forward(DType t, int64_t planes, const ResampleAxis (&a)[3], const void* x, void* y) {
+  if (!a[0].weight && !a[1].weight && !a[2].weight)
+    return dispatch_size(item_size(t),
+                         [&]<class T>() { copy_nearest(planes, a, static_cast<const T*>(x), static_cast<T*>(y)); });
+  dispatch_floating(t, [&]<class T>() { resample_planes(planes, a, static_cast<const T*>(x), static_cast<T*>(y)); });
+}
+
+// The adjoint, its steps in reverse: rows of dy are added to the rows they came from, then spread along each row.
+template <class T> void resample_adjoint(int64_t planes, const ResampleAxis (&a)[3], const T* dy, T* dx) {
+  using C = compute_t<T>;
+  const int64_t rows = a[0].in * a[1].in, in = rows * a[2].in, wide = a[2].out, out = a[0].out * a[1].out * wide;
+  const RowTaps<C> taps(a[2]);
+  const int64_t work = rows * wide * a[2].taps + out * a[0].taps * a[1].taps;
+  parallel_for(planes, at_least_one(kTaskItems / (work + 1)), [&](int64_t begin, int64_t end) {
+    Scratch<C> across(rows * wide), row(a[2].in), part(wide);
+    for (int64_t p = begin; p < end; ++p) {
+      memset(across.data(), 0, size_t(rows * wide) * sizeof(C));
+      const T* from = dy + p * out;
+      for (int64_t d = 0; d < a[0].out; ++d)
+        for (int64_t h = 0; h < a[1].out; ++h, from += wide) {
+          for (int64_t w = 0; w < wide; ++w) part[w] = load1(from + w);
+          each_row_tap(a, d, h, [&](int64_t r, double weight) {
+            C* to = &across[r * wide];
+            const C c = C(weight);
+            for (int64_t w = 0; w < wide; ++w) to[w] += c * part[w];
+          });
+        }
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = 0; i < a[2].in; ++i) row[i] = 0;
+        for (int64_t t = 0; t < a[2].taps; ++t)
+          for (int64_t w = 0; w < wide; ++w)
+            row[taps.index[t * wide + w]] += taps.weight[t * wide + w] * across[r * wide + w];
+        T* to = dx + p * in + r * a[2].in;
+        for (int64_t i = 0; i < a[2].in; ++i) store1(to + i, row[i]);
+      }
+    }
+  });
+}
+
+void resample_backward(DType t, int64_t planes, const ResampleAxis (&a)[3], const void* dy, void* dx) {
+  dispatch_floating(t, [&]<class T>() { resample_adjoint(planes, a, static_cast<const T*>(dy), static_cast<T*>(dx)); });
+}
+
+constexpr int64_t kBlock = 64;  // points whose taps are computed at once
+
+// Taps of one coordinate: places (-1: outside), weights and their derivatives by the grid's coordinate.
+template <class C> struct CoordinateTaps {
+  int count;
+  int64_t place[4];
+  C weight[4], slope[4];
+};
+
+// x folded back into [low, high] at its ends, and the sign of the derivative.
+template <class C> C reflect(C x, C low, C high, C* sign) {
+  if (low == high) {
+    *sign = 0;
+    return 0;
+  }
+  const C span = high - low;
+  const bool below = x < low;
+  const C distance = below ? low - x : x - low;
+  const C flips = __builtin_floor(distance / span);
+  const C extra = distance - flips * span;
+  const bool odd = int64_t(flips) % 2 != 0;
+  *sign = C(below != odd ? -1 : 1);
+  return odd ? high - extra : low + extra;
+}
+
+// A coordinate brought inside by the padding rule; slope is multiplied by the derivative.
+template <class C> C bring_inside(C x, int64_t size, SamplePadding padding, bool align_corners, C* slope) {
+  if (padding == SamplePadding::Reflection) {
+    C sign;
+    x = align_corners ? reflect<C>(x, 0, C(size - 1), &sign) : reflect<C>(x, C(-0.5), C(size) - C(0.5), &sign);
+    *slope *= sign;
+  }
+  if (padding != SamplePadding::Zeros) {
+    if (x <= 0 || x >= C(size - 1)) *slope = 0;
+    x = x > 0 ? x : C(0);
+    x = x < C(size - 1) ? x : C(size - 1);
+  }
+  return x > C(-0x1p30) && x < C(0x1p30) ? x : C(-100);  // too far, or NaN: outside
+}
+
+// Keys' cubic with A = -0.75 at distance x, and its derivative.
+template <class C> C cubic(C x) {
+  const C a = C(-0.75);
+  return x <= 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
+}
+template <class C> C cubic_slope(C x) {
+  const C a = C(-0.75);
+  return x <= 1 ? (3 * (a + 2) * x - 2 * (a + 3)) * x : (3 * a * x - 10 * a) * x + 8 * a;
+}
+
+template <class C> void coordinate_taps(C g, int64_t size, const GridShape& s, CoordinateTaps<C>* t) {
+  C slope = s.align_corners ? C(size - 1) / 2 : C(size) / 2;
+  C x = s.align_corners ? (g + 1) / 2 * C(size - 1) : ((g + 1) * C(size) - 1) / 2;
+  auto inside = [&](int64_t i) { return i >= 0 && i < size ? i : -1; };
+  if (s.mode == SampleMode::Bicubic) {
+    const C low = __builtin_floor(x), f = x - low;
+    t->count = 4;
+    for (int i = 0; i < 4; ++i) {
+      C unused = 1;
+      const C distance = i < 2 ? f + C(1 - i) : C(i - 1) - f;
+      t->place[i] = inside(int64_t(bring_inside(low + C(i - 1), size, s.padding, s.align_corners, &unused)));
+      t->weight[i] = cubic(distance);
+      t->slope[i] = cubic_slope(distance) * (i < 2 ? slope : -slope);
+    }
+    return;
+  }
+  x = bring_inside(x, size, s.padding, s.align_corners, &slope);
+  if (s.mode == SampleMode::Nearest) {
+    t->count = 1;
+    t->place[0] = inside(int64_t(__builtin_nearbyint(x)));
+    t->weight[0] = 1;
+    t->slope[0] = 0;
+    return;
+  }
+  const C low = __builtin_floor(x);
+  t->count = 2;
+  t->place[0] = inside(int64_t(low));
+  t->place[1] = inside(int64_t(low) + 1);
+  t->weight[1] = x - low;
+  t->weight[0] = low + 1 - x;
+  t->slope[1] = slope;
+  t->slope[0] = -slope;
+}
+
+int64_t taps_of(const GridShape& s) {
+  const int64_t n = s.mode == SampleMode::Nearest ? 1 : s.mode == SampleMode::Bilinear ? 2 : 4;
+  return s.nd == 2 ? n * n : n * n * n;
+}
+
+// Tap tables of a block of points: place[tap][kBlock] in a channel, -1 outside; weight, and slope[axis] where wanted.
+template <class C> struct BlockTaps {
+  int64_t taps;
+  Scratch<int64_t> place;
+  Scratch<C> weight, slope;
+
+  BlockTaps(const GridShape& s, bool slopes)
+      : taps(taps_of(s)), place(taps * kBlock), weight(taps * kBlock), slope(slopes ? 3 * taps * kBlock : 1) {}
+
+  template <class T> void compute(const GridShape& s, const T* grid, int64_t n, bool slopes) {
+    for (int64_t i = 0; i < n; ++i, grid += s.nd) {
+      CoordinateTaps<C> axis[3];
+      axis[0] = {1, {0}, {C(1)}, {C(0)}};
+      for (int64_t k = 0; k < s.nd; ++k) coordinate_taps(load1(grid + k), s.in[2 - k], s, &axis[2 - k]);
+      int64_t t = i;
+      for (int d = 0; d < axis[0].count; ++d)
+        for (int h = 0; h < axis[1].count; ++h)
+          for (int w = 0; w < axis[2].count; ++w, t += kBlock) {
+            const int64_t pd = axis[0].place[d], ph = axis[1].place[h], pw = axis[2].place[w];
+            place[t] = pd < 0 || ph < 0 || pw < 0 ? -1 : (pd * s.in[1] + ph) * s.in[2] + pw;
+            const C wd = axis[0].weight[d], wh = axis[1].weight[h], ww = axis[2].weight[w];
+            weight[t] = wd * wh * ww;
+            if (slopes) {
+              slope[t] = axis[0].slope[d] * wh * ww;
+              slope[taps * kBlock + t] = wd * axis[1].slope[h] * ww;
+              slope[2 * taps * kBlock + t] = wd * wh * axis[2].slope[w];
+            }
+          }
+    }
+  }
+};
+
+void grid_sample_forward(DType type, const GridShape& s, const void* x, const void* grid, void* y) {
+  const int64_t in = s.in[0] * s.in[1] * s.in[2], blocks = (s.points + kBlock - 1) / kBlock;
+  dispatch_floating(type, [&]<class T>() {
+    using C = compute_t<T>;
+    const int64_t work = kBlock * (s.channels + 4) * taps_of(s);
+    parallel_for(s.batch * blocks, at_least_one(kTaskItems / work), [&](int64_t begin, int64_t end) {
+      BlockTaps<C> b(s, false);
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t image = task / blocks, first = task % blocks * kBlock, n = smaller(kBlock, s.points - first);
+        b.compute(s, static_cast<const T*>(grid) + (image * s.points + first) * s.nd, n, false);
+        for (int64_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
+          const T* from = static_cast<const T*>(x) + c * in;
+          C sum[kBlock] = {};
+          for (int64_t t = 0; t < b.taps; ++t) {
+            const int64_t* place = &b.place[t * kBlock];
+            const C* weight = &b.weight[t * kBlock];
+            for (int64_t i = 0; i < n; ++i)
+              if (place[i] >= 0) sum[i] += weight[i] * load1(from + place[i]);
+          }
+          T* to = static_cast<T*>(y) + c * s.points + first;
+          for (int64_t i = 0; i < n; ++i) store1(to + i, sum[i]);
+        }
+      }
+    });
+  });
+}
+
+// dx: each tap's place collects weight * dy, one thread per group of an image's channels.
+template <class T> void grid_sample_dx(const GridShape& s, const T* grid, const T* dy, T* dx) {
+  using C = compute_t<T>;
+  constexpr int64_t kGroup = 16;  // channels that share one computation of the taps
+  const int64_t in = s.in[0] * s.in[1] * s.in[2], groups = (s.channels + kGroup - 1) / kGroup;
+  parallel_for(s.batch * groups, 1, [&](int64_t begin, int64_t end) {
+    BlockTaps<C> b(s, false);
+    Scratch<C> sum(kGroup * in);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t image = task / groups, c0 = task % groups * kGroup, channels = smaller(kGroup, s.channels - c0);
+      memset(sum.data(), 0, size_t(channels * in) * sizeof(C));
+      const int64_t plane = image * s.channels + c0;
+      for (int64_t first = 0; first < s.points; first += kBlock) {
+        const int64_t n = smaller(kBlock, s.points - first);
+        b.compute(s, grid + (image * s.points + first) * s.nd, n, false);
+        for (int64_t c = 0; c < channels; ++c) {
+          const T* from = dy + (plane + c) * s.points + first;
+          C* to = &sum[c * in];
+          for (int64_t t = 0; t < b.taps; ++t)
+            for (int64_t i = 0; i < n; ++i)
+              if (b.place[t * kBlock + i] >= 0)
+                to[b.place[t * kBlock + i]] += b.weight[t * kBlock + i] * load1(from + i);
+        }
+      }
+      for (int64_t i = 0; i < channels * in; ++i) store1(dx + plane * in + i, sum[i]);
+    }
+  });
+}
+
+// dgrid = sum over channels and taps of dy * x[place] * d weight / d grid, one thread per block of points.
+template <class T> void grid_sample_dgrid(const GridShape& s, const T* x, const T* grid, const T* dy, T* dgrid) {
+  using C = compute_t<T>;
+  const int64_t in = s.in[0] * s.in[1] * s.in[2], blocks = (s.points + kBlock - 1) / kBlock;
+  const int64_t work = kBlock * (s.channels + 4) * taps_of(s) * 3;
+  parallel_for(s.batch * blocks, at_least_one(kTaskItems / work), [&](int64_t begin, int64_t end) {
+    BlockTaps<C> b(s, true);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t image = task / blocks, first = task % blocks * kBlock, n = smaller(kBlock, s.points - first);
+      const int64_t point = image * s.points + first;
+      b.compute(s, grid + point * s.nd, n, true);
+      C sum[3][kBlock] = {};
+      for (int64_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
+        const T* from = x + c * in;
+        const T* g = dy + c * s.points + first;
+        for (int64_t t = 0; t < b.taps; ++t)
+          for (int64_t i = 0; i < n; ++i) {
+            const int64_t at = t * kBlock + i;
+            if (b.place[at] < 0) continue;
+            const C part = load1(g + i) * load1(from + b.place[at]);
+            for (int64_t axis = 3 - s.nd; axis < 3; ++axis) sum[axis][i] += part * b.slope[axis * b.taps * kBlock + at];
+          }
+      }
+      for (int64_t i = 0; i < n; ++i)
+        for (int64_t k = 0; k < s.nd; ++k) store1(dgrid + (point + i) * s.nd + k, sum[2 - k][i]);
+    }
+  });
+}
+
+void grid_sample_backward(DType type, const GridShape& s, const void* x, const void* grid, const void* dy, void* dx,
+                          void* dgrid) {
+  dispatch_floating(type, [&]<class T>() {
+    const T *g = static_cast<const T*>(grid), *d = static_cast<const T*>(dy);
+    if (dx) grid_sample_dx(s, g, d, static_cast<T*>(dx));
+    if (dgrid) grid_sample_dgrid(s, static_cast<const T*>(x), g, d, static_cast<T*>(dgrid));
+  });
+}
+
+}  // namespace
+
+const ResampleKernels resample_kernels = {resample_forward, resample_backward, grid_sample_forward,
+                                          grid_sample_backward};
+
+}  // namespace gg::GG_ISA
