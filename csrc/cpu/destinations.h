@@ -1,5 +1,5 @@
-// Deterministic scatters without atomics: positions 0..n-1 are put in stable order of the block of memory they write to,
-// by one parallel counting sort; whoever owns a block then visits its positions in their own order.
+// Deterministic scatters without atomics: positions 0..n-1 are put in stable order of the block of memory they write
+// to, by one parallel counting sort; whoever owns a block then visits its positions in their own order.
 //
 // Blocks are 2^shift items wide, at most kMaxBlocks of them: enough for balance, few enough for a histogram in L1.
 #pragma once

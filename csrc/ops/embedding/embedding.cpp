@@ -15,8 +15,8 @@ Array rows_of(const char* op, const Array& index, const Array& weight) {
   check_same_device(op, index, weight);
   Array rows = index.to(DType::Int64).contiguous();
   int64_t bad = embedding_kernels(index.device()).find_bad_row(rows.data<int64_t>(), rows.numel(), weight.size(0));
-  check<IndexError>(bad < 0, op, ": index ", bad < 0 ? 0 : rows.data<int64_t>()[bad], " is out of bounds for axis 0 of weight ",
-                    weight, ", which has ", weight.size(0), " rows");
+  check<IndexError>(bad < 0, op, ": index ", bad < 0 ? 0 : rows.data<int64_t>()[bad],
+                    " is out of bounds for axis 0 of weight ", weight, ", which has ", weight.size(0), " rows");
   return rows;
 }
 
@@ -26,23 +26,25 @@ Array embedding_forward(const Array& weight, const Array& index) {
   check<ShapeError>(shape.n < kMaxDims, "embedding: input ", index, " has too many axes");
   shape.push(weight.size(1));
   Array y = Array::empty(shape, weight.dtype(), weight.device());
-  embedding_kernels(w.device()).embedding_forward(item_size(w.dtype()), w.bytes(), rows.data<int64_t>(), y.bytes(), rows.numel(),
-                                                  w.size(1));
+  embedding_kernels(w.device())
+      .embedding_forward(item_size(w.dtype()), w.bytes(), rows.data<int64_t>(), y.bytes(), rows.numel(), w.size(1));
   return y;
 }
 
 // dw (rows, width) from dy (..., width), scaled by scale[j] where given and read at source[j] where given.
-Array embedding_backward(const Array& dy, const Array& index, int64_t rows, int64_t skip, const std::optional<Array>& scale,
-                         const std::optional<Array>& source) {
+Array embedding_backward(const Array& dy, const Array& index, int64_t rows, int64_t skip,
+                         const std::optional<Array>& scale, const std::optional<Array>& source) {
   check_floating("embedding", "weight", dy);
   const int64_t width = dy.size(dy.ndim() - 1);
-  Array d = dy.contiguous(), at = index.to(DType::Int64).contiguous(), dw = Array::empty({rows, width}, dy.dtype(), dy.device());
+  Array d = dy.contiguous(), at = index.to(DType::Int64).contiguous(),
+        dw = Array::empty({rows, width}, dy.dtype(), dy.device());
   Array by = scale ? scale->to(dy.dtype()).contiguous() : Array();
   Array from = source ? source->contiguous() : Array();
   if (dw.numel())
     embedding_kernels(dy.device())
-        .embedding_backward(dy.dtype(), d.bytes(), source ? from.data<int64_t>() : nullptr, scale ? by.bytes() : nullptr,
-                            at.data<int64_t>(), dw.bytes(), at.numel(), rows, width, skip);
+        .embedding_backward(dy.dtype(), d.bytes(), source ? from.data<int64_t>() : nullptr,
+                            scale ? by.bytes() : nullptr, at.data<int64_t>(), dw.bytes(), at.numel(), rows, width,
+                            skip);
   return dw;
 }
 
@@ -51,14 +53,15 @@ void embedding_renorm_(const Array& weight, const Array& index, double max_norm,
   check<ValueError>(weight.is_contiguous(), "embedding: max_norm needs a dense weight, not a strided view");
   Array rows = rows_of("embedding", index, weight);
   embedding_kernels(weight.device())
-      .embedding_renorm(weight.dtype(), weight.bytes(), rows.data<int64_t>(), rows.numel(), weight.size(0), weight.size(1),
-                        max_norm, norm_type);
+      .embedding_renorm(weight.dtype(), weight.bytes(), rows.data<int64_t>(), rows.numel(), weight.size(0),
+                        weight.size(1), max_norm, norm_type);
   bump_version(weight);
 }
 
 // y (bags, width), the bag of each position, the number of positions of each bag, and for max the row of each element.
 std::tuple<Array, Array, Array, std::optional<Array>> embedding_bag_forward(const Array& weight, const Array& index,
-                                                                            const Array& offsets, int64_t mode, int64_t skip,
+                                                                            const Array& offsets, int64_t mode,
+                                                                            int64_t skip,
                                                                             const std::optional<Array>& scale) {
   const char* op = "embedding_bag";
   check_floating(op, "weight", weight);
@@ -88,17 +91,18 @@ std::tuple<Array, Array, Array, std::optional<Array>> embedding_bag_forward(cons
   std::optional<Array> row;
   if (Bag(mode) == Bag::Max) row = Array::empty({bags, width}, DType::Int64, device);
   kernels.bag_positions(rows.data<int64_t>(), start, bags, skip, bag.data<int64_t>(), count.data<int64_t>());
-  kernels.bag_forward(Bag(mode), w.dtype(), w.bytes(), rows.data<int64_t>(), start, scale ? by.bytes() : nullptr, y.bytes(),
-                      row ? row->data<int64_t>() : nullptr, bags, width, skip);
+  kernels.bag_forward(Bag(mode), w.dtype(), w.bytes(), rows.data<int64_t>(), start, scale ? by.bytes() : nullptr,
+                      y.bytes(), row ? row->data<int64_t>() : nullptr, bags, width, skip);
   return {y, bag, count, row};
 }
 
-Array embedding_bag_scale_backward(const Array& dy, const Array& weight, const Array& index, const Array& bag, int64_t skip) {
+Array embedding_bag_scale_backward(const Array& dy, const Array& weight, const Array& index, const Array& bag,
+                                   int64_t skip) {
   Array d = dy.contiguous(), w = weight.contiguous(), rows = index.to(DType::Int64).contiguous(), at = bag.contiguous();
   Array dscale = Array::empty({rows.numel()}, w.dtype(), w.device());
   embedding_kernels(w.device())
-      .bag_scale_backward(w.dtype(), d.bytes(), w.bytes(), rows.data<int64_t>(), at.data<int64_t>(), dscale.bytes(), rows.numel(),
-                          w.size(1), skip);
+      .bag_scale_backward(w.dtype(), d.bytes(), w.bytes(), rows.data<int64_t>(), at.data<int64_t>(), dscale.bytes(),
+                          rows.numel(), w.size(1), skip);
   return dscale;
 }
 
@@ -108,8 +112,10 @@ void bind_embedding(pybind11::module_& m) {
   python::def<&embedding_forward>(m, "embedding_forward", {"weight", "index"});
   python::def<&embedding_backward>(m, "embedding_backward", {"dy", "index", "rows", "skip", "scale", "source"});
   python::def<&embedding_renorm_>(m, "embedding_renorm_", {"weight", "index", "max_norm", "norm_type"});
-  python::def<&embedding_bag_forward>(m, "embedding_bag_forward", {"weight", "index", "offsets", "mode", "skip", "scale"});
-  python::def<&embedding_bag_scale_backward>(m, "embedding_bag_scale_backward", {"dy", "weight", "index", "bag", "skip"});
+  python::def<&embedding_bag_forward>(m, "embedding_bag_forward",
+                                      {"weight", "index", "offsets", "mode", "skip", "scale"});
+  python::def<&embedding_bag_scale_backward>(m, "embedding_bag_scale_backward",
+                                             {"dy", "weight", "index", "bag", "skip"});
 }
 
 }  // namespace gg

@@ -1,5 +1,5 @@
-// CPU kernels of embedding.h. The gradient's rows are cut into blocks (cpu/destinations.h): each block is cleared and summed
-// while it is in cache, in float32 for 16-bit tables, and no row is ever touched by two threads.
+// CPU kernels of embedding.h. The gradient's rows are cut into blocks (cpu/destinations.h): each block is cleared and
+// summed while it is in cache, in float32 for 16-bit tables, and no row is ever touched by two threads.
 #include <math.h>
 #include <string.h>
 
@@ -14,7 +14,9 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;
 
-int64_t grain_for(int64_t work_per_row) { return work_per_row >= kGrain ? 1 : kGrain / (work_per_row > 0 ? work_per_row : 1); }
+int64_t grain_for(int64_t work_per_row) {
+  return work_per_row >= kGrain ? 1 : kGrain / (work_per_row > 0 ? work_per_row : 1);
+}
 
 // to += scale * from.
 template <class T> inline void add_row(compute_t<T>* to, const T* from, compute_t<T> scale, int64_t n) {
@@ -46,13 +48,14 @@ void embedding_forward(int item_size, const void* w, const int64_t* index, void*
 }
 
 template <class T>
-void table_gradient(const T* dy, const int64_t* source, const T* scale, const int64_t* index, T* dw, int64_t n, int64_t rows,
-                    int64_t width, int64_t skip) {
+void table_gradient(const T* dy, const int64_t* source, const T* scale, const int64_t* index, T* dw, int64_t n,
+                    int64_t rows, int64_t width, int64_t skip) {
   using C = compute_t<T>;
   constexpr bool narrow = sizeof(T) != sizeof(C);
   Destinations destinations(index, n, rows);
   parallel_for(destinations.blocks(), 1, [&](int64_t b, int64_t) {
-    const int64_t first = b * destinations.width(), last = first + destinations.width() < rows ? first + destinations.width() : rows;
+    const int64_t first = b * destinations.width(),
+                  last = first + destinations.width() < rows ? first + destinations.width() : rows;
     const int64_t items = (last - first) * width;
     const int64_t *j = destinations.begin(int(b)), *end = destinations.end(int(b));
     if (j == end || !narrow) memset(dw + first * width, 0, size_t(items) * sizeof(T));
@@ -65,22 +68,23 @@ void table_gradient(const T* dy, const int64_t* source, const T* scale, const in
       sums = dw + first * width;
     for (; j != end; ++j) {
       if (index[*j] == skip) continue;
-      add_row(sums + (index[*j] - first) * width, dy + (source ? source[*j] : *j) * width, scale ? load1(scale + *j) : C(1), width);
+      add_row(sums + (index[*j] - first) * width, dy + (source ? source[*j] : *j) * width,
+              scale ? load1(scale + *j) : C(1), width);
     }
     round_row(dw + first * width, sums, items);
   });
 }
 
-void embedding_backward(DType dtype, const void* dy, const int64_t* source, const void* scale, const int64_t* index, void* dw,
-                        int64_t n, int64_t rows, int64_t width, int64_t skip) {
+void embedding_backward(DType dtype, const void* dy, const int64_t* source, const void* scale, const int64_t* index,
+                        void* dw, int64_t n, int64_t rows, int64_t width, int64_t skip) {
   dispatch_floating(dtype, [&]<class T>() {
-    table_gradient(static_cast<const T*>(dy), source, static_cast<const T*>(scale), index, static_cast<T*>(dw), n, rows, width,
-                   skip);
+    table_gradient(static_cast<const T*>(dy), source, static_cast<const T*>(scale), index, static_cast<T*>(dw), n, rows,
+                   width, skip);
   });
 }
 
-void embedding_renorm(DType dtype, void* w, const int64_t* index, int64_t n, int64_t rows, int64_t width, double max_norm,
-                      double norm_type) {
+void embedding_renorm(DType dtype, void* w, const int64_t* index, int64_t n, int64_t rows, int64_t width,
+                      double max_norm, double norm_type) {
   Scratch<bool> named(rows);
   memset(named.data(), 0, size_t(rows));
   for (int64_t j = 0; j < n; ++j) named[index[j]] = true;
@@ -113,7 +117,8 @@ void embedding_renorm(DType dtype, void* w, const int64_t* index, int64_t n, int
   });
 }
 
-void bag_positions(const int64_t* index, const int64_t* offsets, int64_t bags, int64_t skip, int64_t* bag, int64_t* count) {
+void bag_positions(const int64_t* index, const int64_t* offsets, int64_t bags, int64_t skip, int64_t* bag,
+                   int64_t* count) {
   for (int64_t b = 0; b < bags; ++b) {
     count[b] = 0;
     for (int64_t j = offsets[b]; j < offsets[b + 1]; ++j) {
@@ -173,19 +178,20 @@ void max_bags(const T* w, const int64_t* index, const int64_t* offsets, T* y, in
   });
 }
 
-void bag_forward(Bag mode, DType dtype, const void* w, const int64_t* index, const int64_t* offsets, const void* scale, void* y,
-                 int64_t* row, int64_t bags, int64_t width, int64_t skip) {
+void bag_forward(Bag mode, DType dtype, const void* w, const int64_t* index, const int64_t* offsets, const void* scale,
+                 void* y, int64_t* row, int64_t bags, int64_t width, int64_t skip) {
   dispatch_floating(dtype, [&]<class T>() {
     const T* table = static_cast<const T*>(w);
     if (mode == Bag::Max)
       max_bags(table, index, offsets, static_cast<T*>(y), row, bags, width, skip);
     else
-      sum_bags(mode == Bag::Mean, table, index, offsets, static_cast<const T*>(scale), static_cast<T*>(y), bags, width, skip);
+      sum_bags(mode == Bag::Mean, table, index, offsets, static_cast<const T*>(scale), static_cast<T*>(y), bags, width,
+               skip);
   });
 }
 
-void bag_scale_backward(DType dtype, const void* dy, const void* w, const int64_t* index, const int64_t* bag, void* dscale,
-                        int64_t n, int64_t width, int64_t skip) {
+void bag_scale_backward(DType dtype, const void* dy, const void* w, const int64_t* index, const int64_t* bag,
+                        void* dscale, int64_t n, int64_t width, int64_t skip) {
   dispatch_floating(dtype, [&]<class T>() {
     using C = compute_t<T>;
     parallel_for(n, grain_for(width), [&](int64_t begin, int64_t end) {

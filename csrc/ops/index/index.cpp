@@ -45,8 +45,22 @@ struct Pick {
   Places places{};
   Dims shape;     // of the result
   Array offsets;  // the memory of places.offsets
-  bool merges;    // false: x must be made dense first
 };
+
+// The offsets of all elements of an array of this shape, in row-major order.
+Array all_offsets(const Dims& shape, const Dims& strides) {
+  Array out = Array::empty({product(shape)}, DType::Int64);
+  int64_t* to = out.data<int64_t>();
+  int64_t made = 1;
+  to[0] = 0;
+  for (int d = 0; d < shape.n;
+       ++d) {  // each offset made so far becomes a run; from the back, so that none is overwritten
+    for (int64_t i = made - 1; i >= 0; --i)
+      for (int64_t k = shape[d] - 1; k >= 0; --k) to[i * shape[d] + k] = to[i] + k * strides[d];
+    made *= shape[d];
+  }
+  return out;
+}
 
 Array as_index(const std::string& op, const Array& index) {
   check<DTypeError>(index.dtype() == DType::Int64 || index.dtype() == DType::Int32, op, ": index ", index,
@@ -86,7 +100,8 @@ Pick pick(const std::string& op, const Array& x, const Dims& axes, const std::ve
       after_strides.push(x.strides()[d]);
     }
   }
-  check<IndexError>(before.n + picked.n + after.n <= kMaxDims, op, ": the result would have more than ", kMaxDims, " axes");
+  check<IndexError>(before.n + picked.n + after.n <= kMaxDims, op, ": the result would have more than ", kMaxDims,
+                    " axes");
   Pick p;
   for (int64_t size : before) p.shape.push(size);
   for (int64_t size : picked) p.shape.push(size);
@@ -94,10 +109,15 @@ Pick pick(const std::string& op, const Array& x, const Dims& axes, const std::ve
   check_shape(op.c_str(), p.shape, x.dtype());
   Places& places = p.places;
   places.n = product(picked);
-  bool outer = merge_axes(before, before_strides, &places.outer, &places.outer_stride);
-  bool inner = merge_axes(after, after_strides, &places.inner, &places.inner_stride);
-  p.merges = outer && inner;
-  if (!p.merges) return p;
+  // Axes that do not lie evenly in memory join the offsets, all but the longest inner run.
+  const bool even = merge_axes(before, before_strides, &places.outer, &places.outer_stride);
+  Dims ragged, ragged_strides;
+  while (!merge_axes(after, after_strides, &places.inner, &places.inner_stride)) {
+    ragged.push(after[0]);
+    ragged_strides.push(after_strides[0]);
+    after.erase(0);
+    after_strides.erase(0);
+  }
   std::vector<Array> dense(static_cast<size_t>(count));
   const int64_t* data[kMaxDims];
   int64_t sizes[kMaxDims], strides[kMaxDims];
@@ -111,12 +131,24 @@ Pick pick(const std::string& op, const Array& x, const Dims& axes, const std::ve
   places.offsets = p.offsets.data<int64_t>();
   places.extent = extent_of(x);
   places.runs = 1;
-  int64_t bad = index_kernels(x.device()).index_offsets(count, data, sizes, strides, wrap, places.n,
-                                                        p.offsets.data<int64_t>());
+  int64_t bad =
+      index_kernels(x.device()).index_offsets(count, data, sizes, strides, wrap, places.n, p.offsets.data<int64_t>());
   if (bad >= 0) {
     int k = int(bad / places.n);
-    throw IndexError(message(op, ": index ", data[k][bad % places.n], " is out of bounds for axis ", axes[k], " of x ", x,
-                             ", which has size ", sizes[k], wrap ? "" : "; negative indices are not taken here"));
+    throw IndexError(message(op, ": index ", data[k][bad % places.n], " is out of bounds for axis ", axes[k], " of x ",
+                             x, ", which has size ", sizes[k], wrap ? "" : "; negative indices are not taken here"));
+  }
+  if ((!even || ragged.n) && product(p.shape)) {
+    Array first = even ? Array::zeros({1}, DType::Int64) : all_offsets(before, before_strides);
+    Array last = all_offsets(ragged, ragged_strides);
+    Array all = Array::empty({first.numel() * places.n * last.numel()}, DType::Int64, x.device());
+    index_kernels(x.device())
+        .combine_offsets(first.data<int64_t>(), first.numel(), places.offsets, places.n, last.data<int64_t>(),
+                         last.numel(), all.data<int64_t>());
+    if (!even) places.outer = 1;
+    places.n = all.numel();
+    places.offsets = all.data<int64_t>();
+    p.offsets = all;
   }
   return p;
 }
@@ -142,22 +174,15 @@ template <class F> void in_compute_type(const Array& x, Fold fold, const F& f) {
 
 Array index_get(const std::string& op, const Array& x, const Dims& axes, const std::vector<Array>& indices, bool wrap) {
   Pick p = pick(op, x, axes, indices, wrap);
-  if (!p.merges) return index_get(op, x.clone(), axes, indices, wrap);
   Array y = Array::empty(p.shape, x.dtype(), x.device());
   if (y.numel()) index_kernels(x.device()).index_read(item_size(x.dtype()), x.bytes(), y.bytes(), p.places);
   return y;
 }
 
-void index_put(const std::string& op, const Array& x, const Dims& axes, const std::vector<Array>& indices, const Array& v,
-               bool wrap, Fold fold) {
+void index_put(const std::string& op, const Array& x, const Dims& axes, const std::vector<Array>& indices,
+               const Array& v, bool wrap, Fold fold) {
   in_compute_type(x, fold, [&](const Array& to) {
     Pick p = pick(op, to, axes, indices, wrap);
-    if (!p.merges) {
-      Array dense = to.clone();
-      index_put(op, dense, axes, indices, v, wrap, fold);
-      copy(to, dense);
-      return;
-    }
     Array values = as_values(op, v, to, p.shape);
     if (product(p.shape) == 0) return;
     index_kernels(x.device()).index_fold(fold, to.dtype(), to.bytes(), values.bytes(), values.numel() == 1, p.places);
@@ -196,8 +221,8 @@ Array index_view(const Array& x, const std::vector<int64_t>& steps) {
         int d = next_axis();
         int64_t start = steps[at], stop = steps[at + 1], step = steps[at + 2], size = x.size(d);
         at += 3;
-        check<ValueError>(step > 0, "index: slice step ", step, " on axis ", d, " must be positive; flip the axis with .flip(", d,
-                          ")");
+        check<ValueError>(step > 0, "index: slice step ", step, " on axis ", d,
+                          " must be positive; flip the axis with .flip(", d, ")");
         start = start < 0 ? start + size : start;
         stop = stop < 0 ? stop + size : stop;
         start = start < 0 ? 0 : start > size ? size : start;
@@ -230,8 +255,8 @@ void index_assign_(const std::string& op, const Array& x, const std::vector<int6
       value = value.view(shape, strides);
     }
     Dims both;
-    check<ShapeError>(broadcast_shapes(value.shape(), view.shape(), &both) && both == view.shape(), op, ": value ", v.array,
-                      " does not broadcast to the indexed shape ", view.shape());
+    check<ShapeError>(broadcast_shapes(value.shape(), view.shape(), &both) && both == view.shape(), op, ": value ",
+                      v.array, " does not broadcast to the indexed shape ", view.shape());
     copy(view, value);
   } else {
     index_put(op, view, axes, indices, v.array, wrap, Fold(fold));
@@ -247,8 +272,8 @@ Array index_assign(const std::string& op, const Array& x, const std::vector<int6
 }
 
 // Zeros of a shape with dy in the part that steps name, or summed at the places that indices name.
-Array index_spread(const std::string& op, const Array& dy, const Dims& shape, const std::vector<int64_t>& steps, const Dims& axes,
-                   const std::vector<Array>& indices, bool wrap) {
+Array index_spread(const std::string& op, const Array& dy, const Dims& shape, const std::vector<int64_t>& steps,
+                   const Dims& axes, const std::vector<Array>& indices, bool wrap) {
   Array dx = Array::zeros(shape, dy.dtype(), dy.device());
   if (indices.empty())
     copy(index_view(dx, steps), dy);
@@ -260,10 +285,11 @@ Array index_spread(const std::string& op, const Array& dy, const Dims& shape, co
 // An index may be longer than x on axis dim only.
 void check_index_fits(const std::string& op, const Array& x, int dim, const Array& index) {
   check_same_device(op.c_str(), x, index);
-  check<ShapeError>(x.ndim() == index.ndim(), op, ": x ", x, " and index ", index, " must have the same number of axes");
+  check<ShapeError>(x.ndim() == index.ndim(), op, ": x ", x, " and index ", index,
+                    " must have the same number of axes");
   for (int d = 0; d < x.ndim(); ++d)
-    check<ShapeError>(d == dim || index.size(d) <= x.size(d), op, ": index ", index, " is larger than x ", x, " on axis ", d,
-                      "; only axis ", dim, " may be");
+    check<ShapeError>(d == dim || index.size(d) <= x.size(d), op, ": index ", index, " is larger than x ", x,
+                      " on axis ", d, "; only axis ", dim, " may be");
 }
 
 [[noreturn]] void throw_bad_index(const std::string& op, const Array& x, int dim, const Array& index, int64_t bad) {
@@ -271,40 +297,57 @@ void check_index_fits(const std::string& op, const Array& x, int dim, const Arra
                            ", which has size ", x.size(dim), "; negative indices are not taken here"));
 }
 
-Array gather(const Array& x, int64_t dim, const Array& index) {
-  int d = check_dim("gather", dim, x.ndim());
-  if (index.numel() == 0 && x.ndim() != index.ndim()) return Array::empty(index.shape(), x.dtype(), x.device());
-  Array xs = with_axis(x), picks = as_index("gather", index).contiguous(), is = with_axis(picks);
-  check_index_fits("gather", xs, d, is);
+Array gather(const std::string& op, const Array& x, int64_t dim, const Array& index) {
+  int d = check_dim(op.c_str(), dim, x.ndim());
+  if (index.numel() == 0 && (x.ndim() != index.ndim() || index.dtype() != DType::Int64))
+    return Array::empty(index.shape(), x.dtype(), x.device());
+  Array xs = with_axis(x), picks = as_index(op, index).contiguous(), is = with_axis(picks);
+  check_index_fits(op, xs, d, is);
   Array y = Array::empty(index.shape(), x.dtype(), x.device());
   if (y.numel() == 0) return y;
-  int64_t bad = index_kernels(x.device()).axis_read(item_size(x.dtype()), xs.bytes(), is.data<int64_t>(), xs.ndim(),
-                                                    is.shape().v, xs.strides().v, d, xs.size(d), y.bytes());
-  if (bad >= 0) throw_bad_index("gather", xs, d, is, bad);
+  int64_t bad = index_kernels(x.device())
+                    .axis_read(item_size(x.dtype()), xs.bytes(), is.data<int64_t>(), xs.ndim(), is.shape().v,
+                               xs.strides().v, d, xs.size(d), y.bytes());
+  if (bad >= 0) throw_bad_index(op, xs, d, is, bad);
   return y;
 }
 
+// index with negative ones counted from the end of an axis of this size.
+Array index_wrap(const std::string& op, const Array& index, int64_t axis, int64_t size) {
+  Array from = as_index(op, index).contiguous(), out = Array::empty(index.shape(), DType::Int64, index.device());
+  const int64_t *data = from.data<int64_t>(), step = 1;
+  int64_t bad =
+      index_kernels(index.device()).index_offsets(1, &data, &size, &step, true, out.numel(), out.data<int64_t>());
+  check<IndexError>(bad < 0, op, ": index ", bad < 0 ? 0 : data[bad], " is out of bounds for axis ", axis,
+                    ", which has size ", size);
+  return out;
+}
+
 // x[.., index[e], ..] = fold(x[.., index[e], ..], src[e]); src is a single item or at least as large as index.
-void scatter_(const std::string& op, const Array& x, int64_t dim, const Array& index, const Operand& src, int64_t fold) {
+void scatter_(const std::string& op, const Array& x, int64_t dim, const Array& index, const Operand& src,
+              int64_t fold) {
   int d = check_dim(op.c_str(), dim, x.ndim());
   if (index.numel() == 0) return;
   const bool is_scalar = src.array.weak();
-  check<DTypeError>(is_scalar || src.array.dtype() == x.dtype(), op, ": x ", x, " and src ", src.array, ": the dtypes differ");
+  check<DTypeError>(is_scalar || src.array.dtype() == x.dtype(), op, ": x ", x, " and src ", src.array,
+                    ": the dtypes differ");
   Array picks = as_index(op, index).contiguous(), is = with_axis(picks), values = src.array;
   if (!is_scalar) {
     values = with_axis(values);
     check<ShapeError>(values.ndim() == is.ndim(), op, ": src ", src.array, " and index ", index,
                       " must have the same number of axes");
     for (int i = 0; i < is.ndim(); ++i)
-      check<ShapeError>(is.size(i) <= values.size(i), op, ": index ", index, " is larger than src ", src.array, " on axis ", i);
+      check<ShapeError>(is.size(i) <= values.size(i), op, ": index ", index, " is larger than src ", src.array,
+                        " on axis ", i);
     values = values.view(is.shape(), values.strides());
     values = values.storage() == x.storage() ? values.clone() : values.contiguous();
   }
   in_compute_type(with_axis(x), Fold(fold), [&](const Array& to) {
     check_index_fits(op, to, d, is);
     Array offsets = Array::empty({is.numel()}, DType::Int64, x.device());
-    int64_t bad = index_kernels(x.device()).axis_offsets(is.data<int64_t>(), to.ndim(), is.shape().v, to.strides().v, d,
-                                                         to.size(d), offsets.data<int64_t>());
+    int64_t bad = index_kernels(x.device())
+                      .axis_offsets(is.data<int64_t>(), to.ndim(), is.shape().v, to.strides().v, d, to.size(d),
+                                    offsets.data<int64_t>());
     if (bad >= 0) throw_bad_index(op, to, d, is, bad);
     Array v = values.to(to.dtype());
     Places places{1, is.numel(), 1, 0, 1, offsets.data<int64_t>(), extent_of(to), 1};
@@ -314,7 +357,8 @@ void scatter_(const std::string& op, const Array& x, int64_t dim, const Array& i
   bump_version(x);
 }
 
-Array scatter(const std::string& op, const Array& x, int64_t dim, const Array& index, const Operand& src, int64_t fold) {
+Array scatter(const std::string& op, const Array& x, int64_t dim, const Array& index, const Operand& src,
+              int64_t fold) {
   Array y = x.clone();
   scatter_(op, y, dim, index, src, fold);
   return y;
@@ -333,7 +377,8 @@ Array neutral(const std::string& reduce, DType dtype) {
   if (reduce != "amax" && reduce != "amin") return Array::scalar_int(0, dtype);
   const bool low = reduce == "amax";
   if (is_floating(dtype)) return Array::scalar(low ? -INFINITY : INFINITY, dtype);
-  if (dtype == DType::Bool || dtype == DType::UInt8) return Array::scalar_int(low ? 0 : dtype == DType::Bool ? 1 : 255, dtype);
+  if (dtype == DType::Bool || dtype == DType::UInt8)
+    return Array::scalar_int(low ? 0 : dtype == DType::Bool ? 1 : 255, dtype);
   const int bits = 8 * item_size(dtype) - 1;
   return Array::scalar_int(low ? int64_t(-1) << bits : int64_t(~(~uint64_t(0) << bits)), dtype);
 }
@@ -342,7 +387,10 @@ Array neutral(const std::string& reduce, DType dtype) {
 Array scatter_reduce(const std::string& op, const Array& x, int64_t dim, const Array& index, const Array& src,
                      const std::string& reduce, bool include_self) {
   const bool mean = reduce == "mean";
-  const Fold fold = reduce == "prod" ? Fold::Multiply : reduce == "amax" ? Fold::Max : reduce == "amin" ? Fold::Min : Fold::Add;
+  const Fold fold = reduce == "prod"   ? Fold::Multiply
+                    : reduce == "amax" ? Fold::Max
+                    : reduce == "amin" ? Fold::Min
+                                       : Fold::Add;
   check_same_dtype(op.c_str(), "x", x, "src", src);
   Array y = x.clone();
   if (!include_self) {
@@ -375,7 +423,8 @@ Dims masked_shape(const std::string& op, const Array& x, const Array& mask) {
   check_same_device(op.c_str(), x, mask);
   check<DTypeError>(mask.dtype() == DType::Bool, op, ": mask ", mask, " must be bool; compare with != 0");
   Dims shape;
-  check<ShapeError>(broadcast_shapes(x.shape(), mask.shape(), &shape), op, ": x ", x, " and mask ", mask, " do not broadcast");
+  check<ShapeError>(broadcast_shapes(x.shape(), mask.shape(), &shape), op, ": x ", x, " and mask ", mask,
+                    " do not broadcast");
   return shape;
 }
 
@@ -412,8 +461,9 @@ Array nonzero(const Array& x) {
   const int64_t count = starts.back();
   Array out = Array::empty({x.ndim(), count}, DType::Int64, x.device());
   if (count && x.ndim())
-    index_kernels(x.device()).nonzero_write(x.dtype(), dense.bytes(), dense.numel(), starts.data(), x.ndim(), x.shape().v,
-                                            out.data<int64_t>(), 1, count);
+    index_kernels(x.device())
+        .nonzero_write(x.dtype(), dense.bytes(), dense.numel(), starts.data(), x.ndim(), x.shape().v,
+                       out.data<int64_t>(), 1, count);
   return out.transpose(0, 1);
 }
 
@@ -424,7 +474,8 @@ Array masked_positions(const Array& mask) {
   const int64_t n = dense.numel();
   Array out = Array::empty({starts.back()}, DType::Int64, mask.device());
   if (out.numel())
-    index_kernels(mask.device()).nonzero_write(mask.dtype(), dense.bytes(), n, starts.data(), 1, &n, out.data<int64_t>(), 1, 0);
+    index_kernels(mask.device())
+        .nonzero_write(mask.dtype(), dense.bytes(), n, starts.data(), 1, &n, out.data<int64_t>(), 1, 0);
   return out;
 }
 
@@ -441,10 +492,11 @@ Array masked_select(const Array& x, const Array& mask) {
 void masked_scatter_(const Array& x, const Array& mask, const Array& source) {
   Dims shape = masked_shape("masked_scatter", x, mask);
   check<ShapeError>(shape == x.shape(), "masked_scatter: mask ", mask, " does not broadcast to x ", x);
-  check<DTypeError>(source.dtype() == x.dtype(), "masked_scatter: x ", x, " and source ", source, ": the dtypes differ");
+  check<DTypeError>(source.dtype() == x.dtype(), "masked_scatter: x ", x, " and source ", source,
+                    ": the dtypes differ");
   Array at = masked_positions(mask.expand(shape));
-  check<ShapeError>(source.numel() >= at.numel(), "masked_scatter: source ", source, " has fewer elements than the mask's ",
-                    at.numel(), " true ones");
+  check<ShapeError>(source.numel() >= at.numel(), "masked_scatter: source ", source,
+                    " has fewer elements than the mask's ", at.numel(), " true ones");
   if (at.numel() == 0) return;
   Array values = source.storage() == x.storage() ? source.clone() : source.contiguous(), to = x.contiguous();
   Places places{1, at.numel(), 1, 0, 1, at.data<int64_t>(), to.numel(), 1};
@@ -477,7 +529,8 @@ void bind_index(pybind11::module_& m) {
   python::def<&index_assign>(m, "index_assign", {"op", "x", "steps", "axes", "indices", "v", "wrap", "fold"});
   python::def<&index_assign_>(m, "index_assign_", {"op", "x", "steps", "axes", "indices", "v", "wrap", "fold"});
   python::def<&index_spread>(m, "index_spread", {"op", "dy", "shape", "steps", "axes", "indices", "wrap"});
-  python::def<&gather>(m, "gather", {"x", "dim", "index"});
+  python::def<&index_wrap>(m, "index_wrap", {"op", "index", "axis", "size"});
+  python::def<&gather>(m, "gather", {"op", "x", "dim", "index"});
   python::def<&gather_backward>(m, "gather_backward", {"dy", "shape", "dim", "index"});
   python::def<&scatter>(m, "scatter", {"op", "x", "dim", "index", "src", "fold"});
   python::def<&scatter_>(m, "scatter_", {"op", "x", "dim", "index", "src", "fold"});

@@ -1,9 +1,9 @@
 // index: reading and writing the items of an array that integers or a mask pick out.
 //
-// Every op of the family is brought to one picture: a dense array of shape (outer, n, inner) lies beside a strided one, and
-// element (o, j, i) meets the item at  o * outer_stride + offsets[j] + i * inner_stride.
-// Offsets come from index arrays (x[a, :, b], index_select), from one index per element (gather, scatter) or from a mask.
-// Writes to one item happen in the order of j for any number of threads: the last write wins, sums have one order.
+// Every op of the family is brought to one picture: a dense array of shape (outer, n, inner) lies beside a strided one,
+// and element (o, j, i) meets the item at  o * outer_stride + offsets[j] + i * inner_stride. Offsets come from index
+// arrays (x[a, :, b], index_select), from one index per element (gather, scatter) or from a mask. Writes to one item
+// happen in the order of j for any number of threads: the last write wins, sums have one order.
 #pragma once
 #include "core/dtype.h"
 #include "core/kernels.h"
@@ -26,11 +26,14 @@ constexpr int64_t kNonzeroBlock = 1 << 15;
 struct IndexKernels {
   // offsets[j] = sum over k of index[k][j] * stride[k]; negative indices count from the end where wrap is set.
   // The position of the first index that is out of bounds comes back (k * n + j), or -1.
-  int64_t (*index_offsets)(int count, const int64_t* const* index, const int64_t* size, const int64_t* stride, bool wrap,
-                           int64_t n, int64_t* offsets);
+  int64_t (*index_offsets)(int count, const int64_t* const* index, const int64_t* size, const int64_t* stride,
+                           bool wrap, int64_t n, int64_t* offsets);
+  // all[i, j, k] = a[i] + b[j] + c[k].
+  void (*combine_offsets)(const int64_t* a, int64_t na, const int64_t* b, int64_t nb, const int64_t* c, int64_t nc,
+                          int64_t* all);
   // offsets[e] for a dense index of the given shape that replaces coordinate dim of an array with these strides.
-  int64_t (*axis_offsets)(const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride, int dim, int64_t size,
-                          int64_t* offsets);
+  int64_t (*axis_offsets)(const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride, int dim,
+                          int64_t size, int64_t* offsets);
   // y[e] = x at those places, in one pass.
   int64_t (*axis_read)(int item_size, const void* x, const int64_t* index, int ndim, const int64_t* shape,
                        const int64_t* stride, int dim, int64_t size, void* y);
@@ -46,7 +49,8 @@ struct IndexKernels {
   void (*nonzero_count)(DType dtype, const void* x, int64_t n, int64_t* counts);
   void (*nonzero_write)(DType dtype, const void* x, int64_t n, const int64_t* starts, int ndim, const int64_t* shape,
                         int64_t* out, int64_t row_stride, int64_t axis_stride);
-  // counts[floor((x - low) / (high - low) * bins)] += 1; values outside [low, high] are left out, high is in the last bin.
+  // counts[floor((x - low) / (high - low) * bins)] += 1; values outside [low, high] are left out, high is in the last
+  // bin.
   void (*histogram)(DType dtype, const void* x, int64_t n, double low, double high, int64_t bins, int64_t* counts);
 };
 

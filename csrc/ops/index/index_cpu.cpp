@@ -1,5 +1,5 @@
-// CPU kernels of index.h. Reads are cut by rows. Writes are cut so that one item belongs to one piece: by outer rows, by runs
-// known to be disjoint, by columns of long rows, else by blocks of destinations (cpu/destinations.h).
+// CPU kernels of index.h. Reads are cut by rows. Writes are cut so that one item belongs to one piece: by outer rows,
+// by runs known to be disjoint, by columns of long rows, else by blocks of destinations (cpu/destinations.h).
 #include <string.h>
 
 #include "core/dispatch.h"
@@ -13,7 +13,9 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 13;  // items a piece moves: random access costs 2 to 5 ns each
 
-int64_t grain_for(int64_t work_per_row) { return work_per_row >= kGrain ? 1 : kGrain / (work_per_row > 0 ? work_per_row : 1); }
+int64_t grain_for(int64_t work_per_row) {
+  return work_per_row >= kGrain ? 1 : kGrain / (work_per_row > 0 ? work_per_row : 1);
+}
 
 // The least position that any piece reports.
 struct FirstBad {
@@ -51,10 +53,18 @@ int64_t index_offsets(int count, const int64_t* const* index, const int64_t* siz
   return bad.result();
 }
 
+void combine_offsets(const int64_t* a, int64_t na, const int64_t* b, int64_t nb, const int64_t* c, int64_t nc,
+                     int64_t* all) {
+  parallel_for(na * nb, grain_for(nc), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t k = 0; k < nc; ++k) all[r * nc + k] = a[r / nb] + b[r % nb] + c[k];
+  });
+}
+
 // Calls visit(e, offset) for each element e of the index in [begin, end); false at an index out of bounds.
 template <class Visit>
-inline bool walk_axis(const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride, int dim, int64_t size,
-                      int64_t begin, int64_t end, FirstBad* bad, const Visit& visit) {
+inline bool walk_axis(const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride, int dim,
+                      int64_t size, int64_t begin, int64_t end, FirstBad* bad, const Visit& visit) {
   const int last = ndim - 1;
   const int64_t row = shape[last], step = dim == last ? 0 : stride[last], pick = stride[dim];
   int64_t coordinate[kMaxDims], base = 0, left = begin;
@@ -97,8 +107,8 @@ int64_t axis_offsets(const int64_t* index, int ndim, const int64_t* shape, const
   return bad.result();
 }
 
-int64_t axis_read(int item_size, const void* x, const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride,
-                  int dim, int64_t size, void* y) {
+int64_t axis_read(int item_size, const void* x, const int64_t* index, int ndim, const int64_t* shape,
+                  const int64_t* stride, int dim, int64_t size, void* y) {
   int64_t n = 1;
   for (int d = 0; d < ndim; ++d) n *= shape[d];
   FirstBad bad;
@@ -106,7 +116,8 @@ int64_t axis_read(int item_size, const void* x, const int64_t* index, int ndim, 
     const U* from = static_cast<const U*>(x);
     U* to = static_cast<U*>(y);
     parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
-      walk_axis(index, ndim, shape, stride, dim, size, begin, end, &bad, [&](int64_t e, int64_t at) { to[e] = from[at]; });
+      walk_axis(index, ndim, shape, stride, dim, size, begin, end, &bad,
+                [&](int64_t e, int64_t at) { to[e] = from[at]; });
     });
   });
   return bad.result();
@@ -130,7 +141,8 @@ template <class U> void read_rows(const U* x, U* y, const Places& p) {
       if (p.inner == 1) {
         for (int64_t j = first; j < stop; ++j) *to++ = from[p.offsets[j]];
       } else {
-        for (int64_t j = first; j < stop; ++j, to += p.inner) copy_row(to, from + p.offsets[j], p.inner, p.inner_stride);
+        for (int64_t j = first; j < stop; ++j, to += p.inner)
+          copy_row(to, from + p.offsets[j], p.inner, p.inner_stride);
       }
       row += stop - first;
     }
@@ -168,7 +180,8 @@ template <class Visit> void visit_places(const Places& p, const Visit& visit) {
     parallel_for(destinations.blocks(), 1, [&](int64_t begin, int64_t end) {
       for (int64_t o = 0; o < p.outer; ++o)
         for (int64_t b = begin; b < end; ++b)
-          for (const int64_t* j = destinations.begin(int(b)); j != destinations.end(int(b)); ++j) visit(o, *j, 0, p.inner);
+          for (const int64_t* j = destinations.begin(int(b)); j != destinations.end(int(b)); ++j)
+            visit(o, *j, 0, p.inner);
     });
   }
 }
@@ -196,7 +209,8 @@ template <class C> inline C nan_min(C a, C b) { return a < b || a != a ? a : b; 
 void index_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar, const Places& p) {
   if (fold == Fold::Write) {
     dispatch_size(item_size(dtype), [&]<class U>() {
-      fold_places(static_cast<U*>(x), static_cast<const U*>(v), v_is_scalar, p, [](U* to, const U* from) { *to = *from; });
+      fold_places(static_cast<U*>(x), static_cast<const U*>(v), v_is_scalar, p,
+                  [](U* to, const U* from) { *to = *from; });
     });
     return;
   }
@@ -248,8 +262,7 @@ template <class U> void masked_fill_rows(const Loop<3>& loop, U value) {
       const char* x = loop.data[1] + at[1];
       const char* mask = loop.data[2] + at[2];
       if (step[0][last] == sizeof(U) && step[1][last] == sizeof(U) && step[2][last] == 1) {
-        for (int64_t i = 0; i < n; ++i)
-          reinterpret_cast<U*>(y)[i] = mask[i] ? value : reinterpret_cast<const U*>(x)[i];
+        for (int64_t i = 0; i < n; ++i) reinterpret_cast<U*>(y)[i] = mask[i] ? value : reinterpret_cast<const U*>(x)[i];
       } else {
         for (int64_t i = 0; i < n; ++i) {
           U item = *reinterpret_cast<const U*>(x + i * step[1][last]);
@@ -284,8 +297,8 @@ void nonzero_count(DType dtype, const void* x, int64_t n, int64_t* counts) {
   });
 }
 
-void nonzero_write(DType dtype, const void* x, int64_t n, const int64_t* starts, int ndim, const int64_t* shape, int64_t* out,
-                   int64_t row_stride, int64_t axis_stride) {
+void nonzero_write(DType dtype, const void* x, int64_t n, const int64_t* starts, int ndim, const int64_t* shape,
+                   int64_t* out, int64_t row_stride, int64_t axis_stride) {
   dispatch_all(dtype, [&]<class T>() {
     const T* from = static_cast<const T*>(x);
     parallel_for(n, kNonzeroBlock, [&](int64_t begin, int64_t end) {
@@ -324,9 +337,7 @@ void histogram(DType dtype, const void* x, int64_t n, double low, double high, i
       }
     };
     if (alone) return count(0, n, counts);
-    parallel_for(n, piece, [&](int64_t begin, int64_t end) {
-      count(begin, end, local.data() + begin / piece * bins);
-    });
+    parallel_for(n, piece, [&](int64_t begin, int64_t end) { count(begin, end, local.data() + begin / piece * bins); });
   });
   if (!alone)
     for (int64_t k = 0; k < pieces; ++k)
@@ -335,7 +346,8 @@ void histogram(DType dtype, const void* x, int64_t n, double low, double high, i
 
 }  // namespace
 
-const IndexKernels index_kernels = {index_offsets, axis_offsets, axis_read,     index_read, index_fold,
-                                    divide_sums, masked_fill,   nonzero_count, nonzero_write, histogram};
+const IndexKernels index_kernels = {index_offsets, combine_offsets, axis_offsets, axis_read,
+                                    index_read,    index_fold,      divide_sums,  masked_fill,
+                                    nonzero_count, nonzero_write,   histogram};
 
 }  // namespace gg::GG_ISA

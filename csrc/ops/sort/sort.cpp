@@ -46,21 +46,25 @@ std::pair<Array, Array> sort(const Array& x, int64_t dim, bool descending) {
   Rows r("sort", x, dim);
   Array values = r.empty(r.n, x.dtype()), order = r.empty(r.n, DType::Int64);
   if (x.numel())
-    sort_kernels(x.device()).sort(x.dtype(), r.x.bytes(), values.bytes(), order.data<int64_t>(), r.rows, r.n, descending);
+    sort_kernels(x.device())
+        .sort(x.dtype(), r.x.bytes(), values.bytes(), order.data<int64_t>(), r.rows, r.n, descending);
   return {r.back(values), r.back(order)};
 }
 
 std::pair<Array, Array> topk(const Array& x, int64_t k, int64_t dim, bool largest) {
   Rows r("topk", x, dim);
-  check<ValueError>(k >= 0 && k <= r.n, "topk: k ", k, " is out of range for axis ", r.dim, " of x ", x, ", which has size ", r.n);
+  check<ValueError>(k >= 0 && k <= r.n, "topk: k ", k, " is out of range for axis ", r.dim, " of x ", x,
+                    ", which has size ", r.n);
   Array values = r.empty(k, x.dtype()), order = r.empty(k, DType::Int64);
   if (values.numel())
-    sort_kernels(x.device()).topk(x.dtype(), r.x.bytes(), values.bytes(), order.data<int64_t>(), r.rows, r.n, k, largest);
+    sort_kernels(x.device())
+        .topk(x.dtype(), r.x.bytes(), values.bytes(), order.data<int64_t>(), r.rows, r.n, k, largest);
   return {r.back(values), r.back(order)};
 }
 
 // One element of each row, without the axis.
-template <class Kernel> std::pair<Array, Array> pick_one(const char* op, const Array& x, int64_t dim, const Kernel& kernel) {
+template <class Kernel>
+std::pair<Array, Array> pick_one(const char* op, const Array& x, int64_t dim, const Kernel& kernel) {
   Rows r(op, x, dim);
   check<IndexError>(r.n > 0 || r.rows == 0, op, ": axis ", r.dim, " of x ", x, " is empty");
   Array values = r.empty(1, x.dtype()), order = r.empty(1, DType::Int64);
@@ -70,17 +74,18 @@ template <class Kernel> std::pair<Array, Array> pick_one(const char* op, const A
 
 std::pair<Array, Array> kthvalue(const Array& x, int64_t k, int64_t dim) {
   return pick_one("kthvalue", x, dim, [&](const Rows& r, const Array& values, const Array& order) {
-    check<ValueError>(k >= 1 && k <= r.n, "kthvalue: k ", k, " is out of range for axis ", r.dim, " of x ", x, "; it must be in [1, ",
-                      r.n, "]");
-    sort_kernels(x.device()).kth(x.dtype(), r.x.bytes(), values.bytes(), order.data<int64_t>(), r.rows, r.n, k - 1,
-                                 NanRule::Greatest);
+    check<ValueError>(k >= 1 && k <= r.n, "kthvalue: k ", k, " is out of range for axis ", r.dim, " of x ", x,
+                      "; it must be in [1, ", r.n, "]");
+    sort_kernels(x.device())
+        .kth(x.dtype(), r.x.bytes(), values.bytes(), order.data<int64_t>(), r.rows, r.n, k - 1, NanRule::Greatest);
   });
 }
 
 std::pair<Array, Array> median(const Array& x, int64_t dim, bool skip_nan) {
   return pick_one("median", x, dim, [&](const Rows& r, const Array& values, const Array& order) {
-    sort_kernels(x.device()).kth(x.dtype(), r.x.bytes(), values.bytes(), order.data<int64_t>(), r.rows, r.n, -1,
-                                 skip_nan ? NanRule::Skip : NanRule::First);
+    sort_kernels(x.device())
+        .kth(x.dtype(), r.x.bytes(), values.bytes(), order.data<int64_t>(), r.rows, r.n, -1,
+             skip_nan ? NanRule::Skip : NanRule::First);
   });
 }
 
@@ -90,7 +95,8 @@ std::pair<Array, Array> mode(const Array& x, int64_t dim) {
   });
 }
 
-// The distinct elements of flat x, or its distinct slices along dim: (values, the number of each element's value, counts).
+// The distinct elements of flat x, or its distinct slices along dim: (values, the number of each element's value,
+// counts).
 std::tuple<Array, Array, Array> unique(const Array& x, std::optional<int64_t> dim, bool sorted) {
   const char* op = sorted ? "unique" : "unique_consecutive";
   Array rows = x.contiguous();
@@ -121,12 +127,14 @@ std::tuple<Array, Array, Array> unique(const Array& x, std::optional<int64_t> di
   const int64_t count = kernels.mark_runs(x.dtype(), rows.bytes(), n, m, through, run.data<int64_t>());
   Dims shape = slice;
   shape.insert(0, count);
-  Array values = Array::empty(shape, x.dtype(), x.device()), inverse = Array::empty(inverse_shape, DType::Int64, x.device()),
+  Array values = Array::empty(shape, x.dtype(), x.device()),
+        inverse = Array::empty(inverse_shape, DType::Int64, x.device()),
         counts = Array::zeros({count}, DType::Int64, x.device());
   const int64_t bytes = m * item_size(x.dtype());
   for (int64_t i = 0; i < n; ++i) {
     const int64_t at = through ? through[i] : i;
-    if (i == 0 || runs[i] != runs[i - 1]) memcpy(values.bytes() + runs[i] * bytes, rows.bytes() + at * bytes, size_t(bytes));
+    if (i == 0 || runs[i] != runs[i - 1])
+      memcpy(values.bytes() + runs[i] * bytes, rows.bytes() + at * bytes, size_t(bytes));
     inverse.data<int64_t>()[at] = runs[i];
     ++counts.data<int64_t>()[runs[i]];
   }
@@ -142,7 +150,8 @@ Array searchsorted(const std::string& op, const Array& sorted, const Operand& va
   if (!shared) {
     bool same = v.ndim() == sorted.ndim();
     for (int i = 0; same && i + 1 < v.ndim(); ++i) same = v.size(i) == sorted.size(i);
-    check<ShapeError>(same, op, ": sorted sequence ", sorted, " and values ", v, " must agree on all axes but the last");
+    check<ShapeError>(same, op, ": sorted sequence ", sorted, " and values ", v,
+                      " must agree on all axes but the last");
   }
   Array through;
   if (sorter) {
@@ -158,8 +167,12 @@ Array searchsorted(const std::string& op, const Array& sorted, const Operand& va
   Array out = Array::empty(v.shape(), DType::Int64, v.device());
   const int64_t m = shared ? v.numel() : v.size(v.ndim() - 1), rows = shared ? 1 : sorted.numel() / (n ? n : 1);
   if (out.numel())
-    sort_kernels(a.device()).search(common, a.bytes(), sorter ? through.data<int64_t>() : nullptr, x.bytes(),
-                                    out.data<int64_t>(), shared ? 1 : n ? rows : v.numel() / m, n, m, shared, right);
+    sort_kernels(a.device())
+        .search(common, a.bytes(), sorter ? through.data<int64_t>() : nullptr, x.bytes(), out.data<int64_t>(),
+                shared ? 1
+                : n    ? rows
+                       : v.numel() / m,
+                n, m, shared, right);
   return int32 ? out.to(DType::Int32) : out;
 }
 
@@ -171,7 +184,8 @@ Array isin(const Operand& elements, const Operand& test_elements, bool invert) {
   Array sorted = Array::empty({n}, common, x.device()), order = Array::empty({n}, DType::Int64, x.device());
   if (n) sort_kernels(x.device()).sort(common, among.bytes(), sorted.bytes(), order.data<int64_t>(), 1, n, false);
   Array out = Array::empty(x.shape(), DType::Bool, x.device());
-  if (out.numel()) sort_kernels(x.device()).contains(common, sorted.bytes(), n, from.bytes(), out.data<bool>(), out.numel(), invert);
+  if (out.numel())
+    sort_kernels(x.device()).contains(common, sorted.bytes(), n, from.bytes(), out.data<bool>(), out.numel(), invert);
   return out;
 }
 

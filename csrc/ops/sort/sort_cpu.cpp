@@ -1,7 +1,7 @@
 // CPU kernels of sort.h. An element becomes an unsigned key of the same order; key and position packed into one integer
-// (64 bits, or 128 for 8-byte elements) are distinct, so any sort of them is stable. Short rows: insertion; others: radix by
-// bytes from the lowest, leaving out bytes that all keys share; a long row is cut into chunks that count and move in
-// parallel. Selection: radix from the highest byte, keeping only the bucket that holds the k-th.
+// (64 bits, or 128 for 8-byte elements) are distinct, so any sort of them is stable. Short rows: insertion; others:
+// radix by bytes from the lowest, leaving out bytes that all keys share; a long row is cut into chunks that count and
+// move in parallel. Selection: radix from the highest byte, keeping only the bucket that holds the k-th.
 #include <string.h>
 
 #include "core/dispatch.h"
@@ -14,10 +14,18 @@ namespace gg::GG_ISA {
 namespace {
 
 template <int Bytes> struct unsigned_of;
-template <> struct unsigned_of<1> { using type = uint8_t; };
-template <> struct unsigned_of<2> { using type = uint16_t; };
-template <> struct unsigned_of<4> { using type = uint32_t; };
-template <> struct unsigned_of<8> { using type = uint64_t; };
+template <> struct unsigned_of<1> {
+  using type = uint8_t;
+};
+template <> struct unsigned_of<2> {
+  using type = uint16_t;
+};
+template <> struct unsigned_of<4> {
+  using type = uint32_t;
+};
+template <> struct unsigned_of<8> {
+  using type = uint64_t;
+};
 template <class T> using Key = typename unsigned_of<sizeof(T)>::type;
 
 template <class T> constexpr bool kIsFloating = is_floating(dtype_of<T>::value);
@@ -58,7 +66,7 @@ template <class P, class T> inline P pack(const T& x, int64_t i, bool flip) {
   Key<T> key = key_of(x);
   return P(P(flip ? Key<T>(~key) : key) << kPositionBits<P> | P(i));
 }
-template <class P> inline int64_t position(P p) { return int64_t(uint64_t(p & ((P(1) << kPositionBits<P>) - 1))); }
+template <class P> inline int64_t position(P p) { return int64_t(uint64_t(p & ((P(1) << kPositionBits<P>)-1))); }
 
 // Calls f.template operator()<T, P>() with the packed type that holds T's key and positions below n.
 template <class F> inline void dispatch_packed(DType dtype, int64_t n, const F& f) {
@@ -289,7 +297,8 @@ void sort_rows(DType dtype, const void* x, int64_t n, int64_t m, int64_t* order)
       for (int64_t begin = 0; begin < n; begin += 2 * width) {
         const int64_t middle = begin + width < n ? begin + width : n, end = middle + width < n ? middle + width : n;
         int64_t a = begin, b = middle;
-        for (int64_t i = begin; i < end; ++i) to[i] = b == end || (a < middle && !after(from[a], from[b])) ? from[a++] : from[b++];
+        for (int64_t i = begin; i < end; ++i)
+          to[i] = b == end || (a < middle && !after(from[a], from[b])) ? from[a++] : from[b++];
       }
       int64_t* swap = from;
       from = to;
@@ -333,7 +342,8 @@ int64_t mark_runs(DType dtype, const void* x, int64_t n, int64_t m, const int64_
 }
 
 // How many leading elements of the sorted row satisfy before(element).
-template <class T, class Before> inline int64_t partition_point(const T* row, const int64_t* sorter, int64_t n, const Before& before) {
+template <class T, class Before>
+inline int64_t partition_point(const T* row, const int64_t* sorter, int64_t n, const Before& before) {
   int64_t begin = 0;
   while (n > 0) {
     int64_t half = n / 2, at = begin + half;
@@ -344,8 +354,8 @@ template <class T, class Before> inline int64_t partition_point(const T* row, co
   return begin;
 }
 
-void search(DType dtype, const void* sorted, const int64_t* sorter, const void* x, int64_t* out, int64_t rows, int64_t n,
-            int64_t m, bool shared, bool right) {
+void search(DType dtype, const void* sorted, const int64_t* sorter, const void* x, int64_t* out, int64_t rows,
+            int64_t n, int64_t m, bool shared, bool right) {
   dispatch_all(dtype, [&]<class T>() {
     using C = compute_t<T>;
     parallel_for(rows * m, 1 << 11, [&](int64_t begin, int64_t end) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, composite_backward, recording
@@ -50,7 +50,7 @@ class EmbeddingBackward(Op):
 def _inverse_frequency(index: Tensor, rows: int) -> Tensor:
     flat = index.long().reshape(-1)
     counts = flat.new_zeros(rows).scatter_add(0, flat, flat.new_ones(flat.shape))
-    return (1.0 / counts[flat]).reshape(index.shape)
+    return (1.0 / counts[flat].double()).reshape(index.shape)
 
 
 def _padding_row(op: str, padding_idx: int | None, rows: int) -> int:
@@ -80,9 +80,9 @@ def embedding(
 ) -> Tensor:
     """The rows of `weight` that `input` names: y[..., :] = weight[input[...]].
 
-    Input (*) of int64 or int32, weight (V, D), output (*, D). Row `padding_idx` gets no gradient. With `max_norm`, named rows
-    whose norm is greater are first scaled down to it in place. `scale_grad_by_freq` divides a row's gradient by how often it was
-    named. IndexError for an index outside [0, V).
+    Input (*) of int64 or int32, weight (V, D), output (*, D). Row `padding_idx` gets no gradient. With `max_norm`,
+    named rows whose norm is greater are first scaled down to it in place. `scale_grad_by_freq` divides a row's gradient
+    by how often it was named. IndexError for an index outside [0, V).
 
     >>> gg.nn.functional.embedding(gg.tensor([1, 0]), gg.tensor([[1.0, 2.0], [3.0, 4.0]]))
     tensor([[3., 4.],
@@ -99,7 +99,14 @@ class EmbeddingBag(Op):
     """y[b] = sum, mean or max over the positions j of bag b of scale[j] * weight[index[j]]."""
 
     def forward(
-        self, weight: Tensor, scale: Tensor | None, index: Tensor, offsets: Tensor, mode: int, skip: int, by_frequency: bool
+        self,
+        weight: Tensor,
+        scale: Tensor | None,
+        index: Tensor,
+        offsets: Tensor,
+        mode: int,
+        skip: int,
+        by_frequency: bool,
     ) -> Tensor:
         self.mode, self.skip, self.by_frequency = mode, skip, by_frequency
         y, bag, count, row = core.embedding_bag_forward(weight, index, offsets, mode, skip, scale)  # type: ignore[misc]
@@ -120,7 +127,7 @@ class EmbeddingBag(Op):
             return (d.new_zeros(weight.shape).scatter_add(0, row.clamp(min=0), d),)
         dweight = dscale = None
         if self.needs[0]:
-            by = scale if self.mode == 0 else (1.0 / count[bag]).to(dy.dtype)
+            by = scale if self.mode == 0 else (1.0 / count[bag].double()).to(dy.dtype)
             if self.by_frequency:
                 part = _inverse_frequency(index, weight.shape[0]).to(dy.dtype)
                 by = part if by is None else by * part
@@ -161,9 +168,9 @@ def embedding_bag(
 ) -> Tensor:
     """The sum, mean or max of the rows of `weight` that each bag of `input` names, without storing the rows.
 
-    Input (B, N): bags of equal size; or (N) with `offsets` (B), where each bag begins (with `include_last_offset` also where the
-    last one ends). Weight (V, D), output (B, D); an empty bag gives 0. `per_sample_weights`, shaped as input, scale rows in a sum.
-    Row `padding_idx` takes no part. IndexError for an index outside [0, V).
+    Input (B, N): bags of equal size; or (N) with `offsets` (B), where each bag begins (with `include_last_offset` also
+    where the last one ends). Weight (V, D), output (B, D); an empty bag gives 0. `per_sample_weights`, shaped as input,
+    scale rows in a sum. Row `padding_idx` takes no part. IndexError for an index outside [0, V).
 
     >>> w = gg.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     >>> gg.nn.functional.embedding_bag(gg.tensor([[0, 1], [2, 2]]), w, mode="sum")
@@ -171,7 +178,11 @@ def embedding_bag(
             [10., 12.]])
     """
     op = "embedding_bag"
-    if isinstance(weight, core.TensorBase) and weight.dtype in (core.int64, core.int32) and input.dtype.is_floating_point:
+    if (
+        isinstance(weight, core.TensorBase)
+        and weight.dtype in (core.int64, core.int32)
+        and input.dtype.is_floating_point
+    ):
         raise TypeError(f"{op}: input must hold the indices and weight the table; they seem to be exchanged")
     _check(op, weight, sparse)
     if mode not in MODES:
@@ -181,7 +192,8 @@ def embedding_bag(
             raise NotImplementedError(f"{op}: per_sample_weights go with mode 'sum' only, not {mode!r}")
         if per_sample_weights.shape != input.shape:
             raise core.ShapeError(
-                f"{op}: per_sample_weights {tuple(per_sample_weights.shape)} and input {tuple(input.shape)}: the shapes differ"
+                f"{op}: per_sample_weights {tuple(per_sample_weights.shape)} and input {tuple(input.shape)}: "
+                "the shapes differ"
             )
     if input.ndim == 2:
         if offsets is not None:

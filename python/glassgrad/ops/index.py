@@ -1,14 +1,16 @@
 """Reading and writing by index: `x[...]`, gather and scatter, select, mask, nonzero.
 
-An index expression becomes `steps`, which make a view (csrc/ops/index/index.cpp reads them), then index tensors on some axes of
-that view, which make a copy. Their derivatives are each other's: what reading takes from places, its gradient adds to them.
+An index expression becomes `steps`, which make a view (csrc/ops/index/index.cpp reads them), then index tensors on some
+axes of that view, which make a copy. What reading takes from places, its gradient adds to them: reading and adding are
+each other's derivatives.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any, Sequence, Union
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,7 +47,7 @@ __all__ = [
     "take_along_dim",
 ]
 
-Number = Union[int, float, bool]
+Number = int | float | bool
 
 SELECT, NEW_AXIS, SLICE, SKIP = range(4)  # the steps of a view, each followed by its operands
 WRITE, ADD, MULTIPLY, MAX, MIN = range(5)  # how a write combines with what is there
@@ -103,7 +105,8 @@ class Key:
                 n = item.ndim
                 if tuple(x.shape[axis : axis + n]) != tuple(item.shape):
                     raise IndexError(
-                        f"index: mask {tuple(item.shape)} does not match axes {axis} to {axis + n - 1} of x {tuple(x.shape)} {x.dtype}"
+                        f"index: mask {tuple(item.shape)} does not match axes {axis} to {axis + n - 1} "
+                        f"of x {tuple(x.shape)} {x.dtype}"
                     )
                 places = core.nonzero(item)
                 for i in range(n):
@@ -137,7 +140,8 @@ def _as_item(item: Any) -> Any:
     if isinstance(item, core.TensorBase):
         if item.dtype.is_floating_point:
             raise IndexError(
-                f"index: tensors used as indices must be integers or bool, not {tuple(item.shape)} {item.dtype}; convert with .long()"
+                f"index: tensors used as indices must be integers or bool, not {tuple(item.shape)} {item.dtype}; "
+                "convert with .long()"
             )
         if item.dtype is core.uint8:
             item = item.bool()
@@ -255,7 +259,9 @@ class IndexAssign(Op):
         return dx, dv
 
 
-def _read(x: Tensor, op: str, steps: Sequence[int], axes: Sequence[int], indices: Sequence[Tensor], wrap: bool) -> Tensor:
+def _read(
+    x: Tensor, op: str, steps: Sequence[int], axes: Sequence[int], indices: Sequence[Tensor], wrap: bool
+) -> Tensor:
     if steps or not indices:
         x = IndexView.apply(x, steps)
     return IndexGet.apply(x, op, axes, indices, wrap) if indices else x
@@ -286,7 +292,12 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
         note_change(input)
         return
     region = IndexView.apply(input, k.steps) if k.is_view else input
-    if isinstance(value, core.TensorBase) and not k.indices and _same_elements(region, value) and value._base is not None:
+    if (
+        isinstance(value, core.TensorBase)
+        and not k.indices
+        and _same_elements(region, value)
+        and value._base is not None
+    ):
         return  # x[a:b] += v has changed the view already
     overwrite("setitem", region, IndexAssign.apply(region, value, "setitem", (), k.axes, k.indices, True, WRITE))
 
@@ -298,7 +309,8 @@ def _same_elements(a: Tensor, b: Tensor) -> bool:
 def index_put(input: Tensor, indices: Sequence[Any], values: Tensor | Number, accumulate: bool = False) -> Tensor:
     """A copy of `input` with `values` at `input[indices]`: written, or added where `accumulate` is set.
 
-    `values` broadcasts to the indexed shape. Repeated places get the last value, or the sum. IndexError for an index out of bounds.
+    `values` broadcasts to the indexed shape. Repeated places get the last value, or the sum. IndexError for an index
+    out of bounds.
 
     >>> gg.index_put(gg.zeros(3), (gg.tensor([0, 0, 2]),), gg.tensor([1.0, 2.0, 3.0]), accumulate=True)
     tensor([3., 0., 3.])
@@ -388,6 +400,8 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Tensor | Number) -
     axis, index = _axis("index_fill", input, dim), _flat_index("index_fill", index)
     if isinstance(value, core.TensorBase) and value.ndim:
         raise core.ShapeError(f"index_fill: value {tuple(value.shape)} {value.dtype} must have no axes")
+    if isinstance(value, core.TensorBase) and value.requires_grad:
+        index = core.unique(index, None, True)[0]  # type: ignore[index]  # a place named twice is written once
     x = input.reshape(1) if input.ndim == 0 else input
     y = IndexAssign.apply(x, value, "index_fill", (), (axis,), (index,), False, WRITE)
     return y.reshape(()) if input.ndim == 0 else y  # type: ignore[no-any-return]
@@ -409,7 +423,9 @@ def index_reduce(
     axis, index = _axis("index_reduce", input, dim), _flat_index("index_reduce", index)
     wanted = (*input.shape[:axis], index.shape[0], *input.shape[axis + 1 :])
     if input.ndim and tuple(source.shape) != wanted:
-        raise core.ShapeError(f"index_reduce: source {tuple(source.shape)} does not fit; with this index it must be {wanted}")
+        raise core.ShapeError(
+            f"index_reduce: source {tuple(source.shape)} does not fit; with this index it must be {wanted}"
+        )
     shape = [1] * max(source.ndim, 1)
     shape[axis] = -1
     index = index.reshape(shape).expand(source.shape if source.ndim else (1,))
@@ -422,24 +438,26 @@ def index_reduce(
 class Gather(Op):
     """y[i, j] = x[i, index[i, j]] (for dim 1)."""
 
-    def forward(self, x: Tensor, dim: int, index: Tensor) -> Tensor:
-        self.shape, self.dim = x.shape, dim
+    def forward(self, x: Tensor, op: str, dim: int, index: Tensor) -> Tensor:
+        self.op, self.shape, self.dim = op, x.shape, dim
         self.save(index)
-        return core.gather(x, dim, index)
+        return core.gather(op, x, dim, index)
 
     # dx adds each dy to the element it was read from.
     def backward(self, dy: Tensor) -> Tensor:
-        return GatherBackward.apply(dy, self.shape, self.dim, self.saved[0])
+        return GatherBackward.apply(dy, self.op, self.shape, self.dim, self.saved[0])
 
 
 class GatherBackward(Op):
-    def forward(self, dy: Tensor, shape: tuple[int, ...], dim: int, index: Tensor) -> Tensor:
-        self.dim = dim
+    """Zeros of a shape, with dy[i, j] added at [i, index[i, j]]: the adjoint of Gather."""
+
+    def forward(self, dy: Tensor, op: str, shape: tuple[int, ...], dim: int, index: Tensor) -> Tensor:
+        self.op, self.dim = op, dim
         self.save(index)
         return core.gather_backward(dy, shape, dim, index)
 
     def backward(self, d: Tensor) -> Tensor:
-        return Gather.apply(d, self.dim, self.saved[0])
+        return Gather.apply(d, self.op, self.dim, self.saved[0])
 
 
 class Scatter(Op):
@@ -458,7 +476,7 @@ class Scatter(Op):
         if self.needs[0]:
             dx = dy if self.fold == ADD else Scatter.apply(dy, 0, self.op, self.dim, index, WRITE)
         if self.needs[1] and self.src_shape is not None:
-            dsrc = _fit(Gather.apply(dy, self.dim, index), self.src_shape)
+            dsrc = _fit(Gather.apply(dy, self.op, self.dim, index), self.src_shape)
         return dx, dsrc
 
 
@@ -486,8 +504,8 @@ class ScatterReduce(Op):
     # sum   dx = dy                      dsrc = dy there
     # mean  dx = dy / count              dsrc = dy / count there
     # amax, amin  dy goes in even parts to all who are equal to the result
-    # prod  dx = dy * (product of the others), from the result where no factor is zero; a factor that is the only zero of
-    #       its product gets the product of the rest.
+    # prod  dx = dy * (product of the others), from the result where no factor is zero; a factor that is the only zero
+    #       of its product gets the product of the rest.
     # Where x takes no part, dx is zero at the places that index names.
     def backward(self, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, src, index, y = self.saved
@@ -537,7 +555,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     tensor([[1, 1],
             [4, 3]])
     """
-    return Gather.apply(input, dim, index)  # type: ignore[no-any-return]
+    return Gather.apply(input, "gather", dim, index)  # type: ignore[no-any-return]
 
 
 @numpy_names
@@ -550,9 +568,10 @@ def scatter(
     value: Number | None = None,
     reduce: str | None = None,
 ) -> Tensor:
-    """y = input, then y[i, index[i, j]] = src[i, j] (for dim 1); `reduce` "add" or "multiply" combines with what is there.
+    """y = input, then y[i, index[i, j]] = src[i, j] (for dim 1).
 
-    `src` is at least as large as `index`, or a number. Of several writes to one place the last one stays.
+    `reduce` "add" or "multiply" combines with what is there. `src` is at least as large as `index`,
+    or a number. Of several writes to one place the last one stays.
 
     >>> gg.scatter(gg.zeros(2, 3), 1, gg.tensor([[2], [0]]), 7.0)
     tensor([[0., 0., 7.],
@@ -601,6 +620,8 @@ def scatter_reduce(
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """gather with `input` and `indices` broadcast to each other on the other axes; flat where `dim` is None.
 
+    Negative indices count from the end.
+
     >>> x = gg.tensor([[3, 1, 2]])
     >>> gg.take_along_dim(x, gg.argsort(x, 1), 1)
     tensor([[1, 2, 3]])
@@ -608,23 +629,27 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     if indices.dtype is not core.int64:
         raise TypeError(f"take_along_dim: indices {tuple(indices.shape)} {indices.dtype} must be int64")
     if dim is None:
-        return Gather.apply(input.reshape(-1), 0, indices.reshape(-1))  # type: ignore[no-any-return]
+        indices = core.index_wrap("take_along_dim", indices.reshape(-1), 0, input.numel())
+        return Gather.apply(input.reshape(-1), "take_along_dim", 0, indices)  # type: ignore[no-any-return]
     if input.ndim != indices.ndim:
         raise core.ShapeError(
-            f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} must have the same number of axes"
+            f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} must have the same number "
+            "of axes"
         )
     axis = _axis("take_along_dim", input, dim)
     shape = []
     for i, (a, b) in enumerate(zip(input.shape, indices.shape)):
         if i != axis and a != b and a != 1 and b != 1:
             raise core.ShapeError(
-                f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} do not broadcast on axis {i}"
+                f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} do not broadcast on "
+                f"axis {i}"
             )
         shape.append(b if a == 1 else a)
+    indices = core.index_wrap("take_along_dim", indices, axis, input.shape[axis] if input.ndim else 1)
     if input.ndim:
         input = input.expand([*shape[:axis], input.shape[axis], *shape[axis + 1 :]])
         indices = indices.expand([*shape[:axis], indices.shape[axis], *shape[axis + 1 :]])
-    return Gather.apply(input, axis, indices)  # type: ignore[no-any-return]
+    return Gather.apply(input, "take_along_dim", axis, indices)  # type: ignore[no-any-return]
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
@@ -646,7 +671,9 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     if source.dtype is not input.dtype:
         raise TypeError(f"put: source {source.dtype} and input {input.dtype}: the dtypes differ")
     if source.numel() != index.numel():
-        raise core.ShapeError(f"put: source {tuple(source.shape)} and index {tuple(index.shape)} must have as many elements")
+        raise core.ShapeError(
+            f"put: source {tuple(source.shape)} and index {tuple(index.shape)} must have as many elements"
+        )
     y = IndexAssign.apply(
         input.reshape(-1), source.reshape(index.shape), "put", (), (0,), (index,), True, ADD if accumulate else WRITE
     )
@@ -675,9 +702,10 @@ class MaskedSelect(Op):
     """The elements of x where mask is true, in order, as one row."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = core.masked_select(x, mask)
         self.shape, self.full = x.shape, np.broadcast_shapes(x.shape, mask.shape)
         self.save(mask)
-        return core.masked_select(x, mask)
+        return y
 
     # dx = dy put back in order, zero outside the mask.
     def backward(self, dy: Tensor) -> Tensor:
@@ -769,14 +797,18 @@ def argwhere(input: Tensor) -> Tensor:
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """int64 rows of zeros with a one at each index: y[..., c] = (tensor[...] == c); -1 means as many classes as are named.
+    """int64 rows of zeros with a one at each index: y[..., c] = (tensor[...] == c).
+
+    `num_classes` -1 means one more than the greatest index.
 
     >>> gg.nn.functional.one_hot(gg.tensor([1, 0]), 3)
     tensor([[0, 1, 0],
             [1, 0, 0]])
     """
     if tensor.dtype is not core.int64:
-        raise RuntimeError(f"one_hot: tensor {tuple(tensor.shape)} {tensor.dtype} must be int64; convert it with .long()")
+        raise RuntimeError(
+            f"one_hot: tensor {tuple(tensor.shape)} {tensor.dtype} must be int64; convert it with .long()"
+        )
     if num_classes == -1:
         if tensor.numel() == 0:
             raise RuntimeError("one_hot: the number of classes of an empty tensor is unknown; pass num_classes")
@@ -806,6 +838,11 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
             [1., 1.]])
     """
     axis = _axis("select_scatter", input, dim)
+    size = input.shape[axis] if input.ndim else 0
+    if not -size <= index < size:
+        raise IndexError(
+            f"select_scatter: index {index} is out of bounds for axis {axis} of {tuple(input.shape)} {input.dtype}"
+        )
     return _replace("select_scatter", input, (SKIP, axis, SELECT, index), src)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Sequence, Union
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op
@@ -34,7 +35,7 @@ __all__ = [
     "unique_consecutive",
 ]
 
-Number = Union[int, float, bool]
+Number = int | float | bool
 
 
 class Ordered(NamedTuple):
@@ -201,7 +202,9 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> A
     return _median(input, dim, keepdim, True)
 
 
-def _quantile(op: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str, skip_nan: bool) -> Tensor:
+def _quantile(
+    op: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str, skip_nan: bool
+) -> Tensor:
     if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
         raise ValueError(
             f"{op}: interpolation must be 'linear', 'lower', 'higher', 'midpoint' or 'nearest', not {interpolation!r}"
@@ -298,11 +301,16 @@ def _unique(input: Tensor, dim: int | None, sorted: bool, return_inverse: bool, 
 
 @numpy_names
 def unique(
-    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
 ) -> Any:
-    """The distinct elements in order, or the distinct slices along `dim`; also which of them each element is, and their counts.
+    """The distinct elements in order, or the distinct slices along `dim`.
 
-    The result is in order whether or not `sorted` is set. Each NaN is distinct.
+    On request also which of them each element is, and how often each occurs. The result is in order whether or
+    not `sorted` is set. Each NaN is distinct.
 
     >>> gg.unique(gg.tensor([3, 1, 3]), return_inverse=True, return_counts=True)
     (tensor([1, 3]), tensor([1, 0, 1]), tensor([1, 2]))
@@ -343,8 +351,8 @@ def searchsorted(
 ) -> Tensor:
     """Where along the last axis each element of `input` would be inserted to keep the sequence sorted.
 
-    i with sequence[i-1] < v <= sequence[i], or <= and < where `right`. A 1-d sequence serves every element; else the axes but the
-    last agree. `sorter` gives the order of an unsorted sequence.
+    i with sequence[i-1] < v <= sequence[i], or <= and < where `right`. A 1-d sequence serves every element; else the
+    axes but the last agree. `sorter` gives the order of an unsorted sequence.
 
     >>> gg.searchsorted(gg.tensor([1, 3, 5]), gg.tensor([3, 6]))
     tensor([1, 3])
@@ -391,7 +399,9 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if minlength < 0:
         raise ValueError(f"bincount: minlength must not be negative, but is {minlength}")
     if weights is not None and weights.shape != input.shape:
-        raise core.ShapeError(f"bincount: weights {tuple(weights.shape)} and input {tuple(input.shape)}: the shapes differ")
+        raise core.ShapeError(
+            f"bincount: weights {tuple(weights.shape)} and input {tuple(input.shape)}: the shapes differ"
+        )
     places = input.long()
     length = minlength
     if input.numel():
@@ -447,8 +457,8 @@ def histogram(
 ) -> Histogram:
     """How many elements (or how much `weight`) lie in each bin; the last bin holds its upper edge too.
 
-    `bins` is a number of equal ones over `range` (default: least to greatest element) or the edges themselves. With `density` the
-    area is 1.
+    `bins` is a number of equal ones over `range` (default: least to greatest element) or the edges themselves. With
+    `density` the area is 1.
 
     >>> gg.histogram(gg.tensor([1.0, 2.0, 1.0]), bins=2, range=(0.0, 3.0))
     Histogram(hist=tensor([2., 1.]), bin_edges=tensor([0.0000, 1.5000, 3.0000]))
@@ -456,7 +466,9 @@ def histogram(
     if not input.dtype.is_floating_point:
         raise TypeError(f"histogram: input {tuple(input.shape)} {input.dtype} must be floating point")
     if weight is not None and (weight.shape != input.shape or weight.dtype is not input.dtype):
-        raise core.ShapeError(f"histogram: weight {tuple(weight.shape)} {weight.dtype} must be as input {tuple(input.shape)}")
+        raise core.ShapeError(
+            f"histogram: weight {tuple(weight.shape)} {weight.dtype} must be as input {tuple(input.shape)}"
+        )
     if isinstance(bins, core.TensorBase):
         edges = bins
         if edges.ndim != 1 or edges.numel() < 2:
