@@ -268,8 +268,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         channels = input.shape[1] if input.ndim > 1 else 1
         if weight.ndim != 1 or weight.numel() != channels:
             raise core.ShapeError(
-                f"prelu: weight {tuple(weight.shape)} {weight.dtype} for input {tuple(input.shape)} {input.dtype}: it must "
-                f"have one element, or one for each of the {channels} channels"
+                f"prelu: weight {tuple(weight.shape)} {weight.dtype} for input {tuple(input.shape)} {input.dtype}: it "
+                f"must have one element, or one for each of the {channels} channels"
             )
         weight = weight.reshape((1, channels, *[1] * (input.ndim - 2)))
     elif weight.ndim:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeGuard, Union
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, recording, unbroadcast
@@ -78,11 +78,13 @@ class OfTwo(Op):
     kernel: ClassVar[Callable[..., Tensor]]
 
     def forward(self, a: Operand, b: Operand) -> Tensor:
-        self.numbers = a if not is_tensor(a) else None, b if not is_tensor(b) else None
+        self.numbers: tuple[Any, Any] = None if is_tensor(a) else a, None if is_tensor(b) else b
         self.save(a if is_tensor(a) else None, b if is_tensor(b) else None)
         return self.kernel(a, b)
 
     def backward(self, dy: Tensor) -> Gradients:
+        a: Any
+        b: Any
         a, b = (t if n is None else n for t, n in zip(self.saved, self.numbers))
         want_a, want_b = self.edges[0] is not None, self.edges[1] is not None
         return (
@@ -99,7 +101,7 @@ class OfTwo(Op):
         raise NotImplementedError
 
 
-def is_tensor(x: Any) -> bool:
+def is_tensor(x: Any) -> TypeGuard[Tensor]:
     return isinstance(x, core.TensorBase)
 
 
@@ -144,7 +146,7 @@ class Mul(Op):
     # Each factor is kept only for the other's gradient: one that nobody needs may be changed in place afterwards.
     def forward(self, a: Operand, b: Operand) -> Tensor:
         self.shapes = shape_of(a), shape_of(b)
-        self.number = b if not is_tensor(b) else a if not is_tensor(a) else None
+        self.number: Any = b if not is_tensor(b) else a if not is_tensor(a) else None
         if self.edges:
             for_a, for_b = self.edges[0] is not None, self.edges[1] is not None
             self.save(a if for_b and is_tensor(a) else None, b if for_a and is_tensor(b) else None)
@@ -166,7 +168,7 @@ class Div(Op):
 
     def forward(self, a: Operand, b: Operand) -> Tensor:
         self.shapes = shape_of(a), shape_of(b)
-        self.numbers = None if is_tensor(a) else a, None if is_tensor(b) else b
+        self.numbers: tuple[Any, Any] = None if is_tensor(a) else a, None if is_tensor(b) else b
         if self.edges:
             self.save(a if self.edges[1] is not None and is_tensor(a) else None, b if is_tensor(b) else None)
         return core.div(a, b)
@@ -231,7 +233,7 @@ class Pow(Op):
     """y = a^b"""
 
     def forward(self, a: Operand, b: Operand) -> Tensor:
-        self.numbers = None if is_tensor(a) else a, None if is_tensor(b) else b
+        self.numbers: tuple[Any, Any] = None if is_tensor(a) else a, None if is_tensor(b) else b
         y = core.pow(a, b)
         self.save(a if is_tensor(a) else None, b if is_tensor(b) else None, y if self.edges and is_tensor(b) else None)
         return y
@@ -318,7 +320,7 @@ class Lerp(Op):
     """a + w (b - a)"""
 
     def forward(self, a: Tensor, b: Tensor, w: Operand) -> Tensor:
-        self.number = None if is_tensor(w) else w
+        self.number: Any = None if is_tensor(w) else w
         self.save(a, b, w if is_tensor(w) else None)
         return core.lerp(a, b, w)
 
@@ -418,7 +420,8 @@ class Clamp(Op):
     """min(max(x, low), high)"""
 
     def forward(self, x: Tensor, low: Operand, high: Operand) -> Tensor:
-        self.low, self.high = (None if is_tensor(t) else t for t in (low, high))
+        self.low: Any = None if is_tensor(low) else low
+        self.high: Any = None if is_tensor(high) else high
         self.save(x, low if is_tensor(low) else None, high if is_tensor(high) else None)
         return core.clamp(x, low, high)
 
@@ -1039,16 +1042,16 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
     tensor([2, 4, 8])
     """
     if not is_tensor(exponent) and is_tensor(input):
-        number = input.dtype is not core.bool  # type: ignore[union-attr]
-        if exponent == 2 and number and (isinstance(exponent, int) or input.dtype.is_floating_point):  # type: ignore[union-attr]
+        number = input.dtype is not core.bool
+        if exponent == 2 and number and (isinstance(exponent, int) or input.dtype.is_floating_point):
             return Square.apply(input)
-        if exponent == 3 and number and (isinstance(exponent, int) or input.dtype.is_floating_point):  # type: ignore[union-attr]
+        if exponent == 3 and number and (isinstance(exponent, int) or input.dtype.is_floating_point):
             return Cube.apply(input)
         if exponent == 0.5:
             return Sqrt.apply(input)
         if exponent == -0.5:
             return Rsqrt.apply(input)
-        if exponent == -1 and input.dtype.is_floating_point:  # type: ignore[union-attr]
+        if exponent == -1 and input.dtype.is_floating_point:
             return Reciprocal.apply(input)
     return Pow.apply(input, exponent)
 
@@ -1064,7 +1067,7 @@ def float_power(input: Operand, exponent: Operand) -> Tensor:
     >>> gg.float_power(gg.tensor([2]), -1)
     tensor([0.5000], dtype=glassgrad.float64)
     """
-    double = [x.to(core.float64) if is_tensor(x) else float(x) for x in (input, exponent)]  # type: ignore[union-attr, arg-type]
+    double = [x.to(core.float64) if is_tensor(x) else float(x) for x in (input, exponent)]
     return pow(*double)
 
 
