@@ -91,8 +91,8 @@ def run(
                     to, output = edge, 0
                 if useful is not None and id(to) not in useful and id(to) not in wanted:
                     continue
-                dx = dxs[i] if i < len(dxs) else None
-                _send(to, output, dx, pending, counts, ready, create_graph)
+                # No name for the gradient here: it would outlive the loop and cost the leaf a copy (see _accumulate).
+                _send(to, output, dxs[i] if i < len(dxs) else None, pending, counts, ready, create_graph)
             del dxs
     finally:
         core.set_grad_enabled(before)
