@@ -49,7 +49,8 @@ def _fresh_generator(generator: Any) -> Any:
     """The given generator, or a new one seeded from the default stream, so that manual_seed fixes the order."""
     if generator is not None:
         return generator
-    from glassgrad.ops.random import Generator, randint
+    from glassgrad._core import Generator
+    from glassgrad.ops.random import randint
 
     fresh = Generator()
     fresh.manual_seed(int(randint(0, 2**62, size=()).item()))
