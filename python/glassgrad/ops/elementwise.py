@@ -113,12 +113,14 @@ def shape_of(x: Any) -> tuple[int, ...]:
 
 
 class Add(Op):
-    """a + alpha b"""
+    """a + b"""
 
-    def forward(self, a: Operand, b: Operand, alpha: float = 1) -> Tensor:
+    kernel = core.add
+    alpha = 1.0
+
+    def forward(self, a: Operand, b: Operand) -> Tensor:
         self.shapes = shape_of(a), shape_of(b)
-        self.alpha = alpha
-        return core.add(a, b) if alpha == 1 else core.add_scaled(a, b, alpha)
+        return core.add(a, b)
 
     # dL/da = dy, dL/db = alpha dy
     def backward(self, dy: Tensor) -> Gradients:
@@ -128,8 +130,21 @@ class Add(Op):
         return (unbroadcast(dy, self.shapes[0]) if self.edges[0] is not None else None), db
 
 
+class AddScaled(Add):
+    """a + alpha b"""
+
+    kernel = core.add_scaled
+
+    def forward(self, a: Operand, b: Operand, alpha: float) -> Tensor:  # type: ignore[override]
+        self.shapes = shape_of(a), shape_of(b)
+        self.alpha = alpha
+        return core.add_scaled(a, b, alpha)
+
+
 class Sub(Op):
     """a - b"""
+
+    kernel = core.sub
 
     def forward(self, a: Operand, b: Operand) -> Tensor:
         self.shapes = shape_of(a), shape_of(b)
@@ -142,6 +157,8 @@ class Sub(Op):
 
 class Mul(Op):
     """a b"""
+
+    kernel = core.mul
 
     # Each factor is kept only for the other's gradient: one that nobody needs may be changed in place afterwards.
     def forward(self, a: Operand, b: Operand) -> Tensor:
@@ -166,6 +183,8 @@ class Mul(Op):
 class Div(Op):
     """y = a / b"""
 
+    kernel = core.div
+
     def forward(self, a: Operand, b: Operand) -> Tensor:
         self.shapes = shape_of(a), shape_of(b)
         self.numbers: tuple[Any, Any] = None if is_tensor(a) else a, None if is_tensor(b) else b
@@ -185,6 +204,8 @@ class Div(Op):
 
 class Neg(Op):
     """-x"""
+
+    kernel = core.neg
 
     def forward(self, x: Tensor) -> Tensor:
         return core.neg(x)
@@ -893,7 +914,7 @@ def add(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     if alpha == 1:
         return Add.apply(input, other)
     check_alpha("add", input, other, alpha)
-    return Add.apply(input, other, alpha)
+    return AddScaled.apply(input, other, alpha)
 
 
 def sub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
@@ -905,7 +926,7 @@ def sub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     if alpha == 1:
         return Sub.apply(input, other)
     check_alpha("sub", input, other, alpha)
-    return Add.apply(input, other, -alpha)
+    return AddScaled.apply(input, other, -alpha)
 
 
 def rsub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
