@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
     Size = int | Sequence[int]
-    Number = int | float | Tensor
 
 Flag = builtins.bool
 
@@ -251,7 +250,13 @@ def arange(
 
 
 def linspace(
-    start: Number, end: Number, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: Flag = False
+    start: float | Tensor,
+    end: float | Tensor,
+    steps: int,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: Flag = False,
 ) -> Tensor:
     """`steps` numbers at even distances, from `start` to `end`, both included.
 
@@ -263,8 +268,8 @@ def linspace(
 
 
 def logspace(
-    start: Number,
-    end: Number,
+    start: float | Tensor,
+    end: float | Tensor,
     steps: int,
     base: float = 10.0,
     *,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 import functools
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,7 +71,7 @@ class Place(Op):
 
     # y = P x with P 0/1, so dx = Pᵀ dy: what the view sees.
     def backward(self, dy: Tensor) -> Tensor:
-        return self.view.apply(dy, *self.args)  # type: ignore[no-any-return]
+        return self.view.apply(dy, *self.args)
 
 
 class Reshape(View):
@@ -95,7 +96,7 @@ def reshape(input: Tensor, shape: Size) -> Tensor:
     """
     if not core.can_view(input, shape):
         input = Clone.apply(input)
-    return Reshape.apply(input, shape)  # type: ignore[no-any-return]
+    return Reshape.apply(input, shape)
 
 
 def view(input: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
@@ -116,7 +117,7 @@ def view(input: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
     if dtype is not None:
         return core.view_dtype(input, dtype)
     core.check_view(input, shape)
-    return Reshape.apply(input, shape)  # type: ignore[no-any-return]
+    return Reshape.apply(input, shape)
 
 
 def view_as(input: Tensor, other: Tensor) -> Tensor:
@@ -197,7 +198,7 @@ class Transpose(View):
         return core.transpose(x, dim0, dim1)
 
     def backward(self, dy: Tensor) -> Tensor:
-        return Transpose.apply(dy, *self.dims)  # type: ignore[no-any-return]
+        return Transpose.apply(dy, *self.dims)
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -206,7 +207,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     >>> gg.zeros(2, 3, 4).transpose(0, 2).shape
     (4, 3, 2)
     """
-    return Transpose.apply(input, dim0, dim1)  # type: ignore[no-any-return]
+    return Transpose.apply(input, dim0, dim1)
 
 
 def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
@@ -252,7 +253,7 @@ class Permute(View):
         inverse = [0] * len(self.dims)
         for i, d in enumerate(self.dims):
             inverse[d] = i
-        return Permute.apply(dy, inverse)  # type: ignore[no-any-return]
+        return Permute.apply(dy, inverse)
 
 
 def permute(input: Tensor, dims: Sequence[int]) -> Tensor:
@@ -261,7 +262,7 @@ def permute(input: Tensor, dims: Sequence[int]) -> Tensor:
     >>> gg.zeros(2, 3, 4).permute(2, 0, 1).shape
     (4, 2, 3)
     """
-    return Permute.apply(input, dims)  # type: ignore[no-any-return]
+    return Permute.apply(input, dims)
 
 
 class MoveDim(View):
@@ -273,7 +274,7 @@ class MoveDim(View):
 
     def backward(self, dy: Tensor) -> Tensor:
         source, destination = self.dims
-        return MoveDim.apply(dy, destination, source)  # type: ignore[no-any-return]
+        return MoveDim.apply(dy, destination, source)
 
 
 def movedim(input: Tensor, source: Size, destination: Size) -> Tensor:
@@ -282,7 +283,7 @@ def movedim(input: Tensor, source: Size, destination: Size) -> Tensor:
     >>> gg.zeros(2, 3, 4).movedim(0, -1).shape
     (3, 4, 2)
     """
-    return MoveDim.apply(input, source, destination)  # type: ignore[no-any-return]
+    return MoveDim.apply(input, source, destination)
 
 
 def moveaxis(input: Tensor, source: Size, destination: Size) -> Tensor:
@@ -345,7 +346,7 @@ def squeeze(input: Tensor, dim: Size | None = None) -> Tensor:
     >>> gg.zeros(1, 2, 1).squeeze(0).shape
     (2, 1)
     """
-    return Squeeze.apply(input, dim)  # type: ignore[no-any-return]
+    return Squeeze.apply(input, dim)
 
 
 class Unsqueeze(View):
@@ -366,7 +367,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     >>> gg.zeros(2, 3).unsqueeze(1).shape
     (2, 1, 3)
     """
-    return Unsqueeze.apply(input, dim)  # type: ignore[no-any-return]
+    return Unsqueeze.apply(input, dim)
 
 
 class Expand(View):
@@ -388,7 +389,7 @@ def expand(input: Tensor, size: Size) -> Tensor:
     tensor([[1, 1, 1],
             [2, 2, 2]])
     """
-    return Expand.apply(input, size)  # type: ignore[no-any-return]
+    return Expand.apply(input, size)
 
 
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
@@ -458,7 +459,7 @@ class Narrow(View):
         return core.narrow(x, dim, start, length, step)
 
     def backward(self, dy: Tensor) -> Tensor:
-        return Place.apply(dy, self.shape, Narrow, self.args)  # type: ignore[no-any-return]
+        return Place.apply(dy, self.shape, Narrow, self.args)
 
 
 def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
@@ -467,7 +468,7 @@ def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     >>> gg.arange(5).narrow(0, 1, 3)
     tensor([1, 2, 3])
     """
-    return Narrow.apply(input, dim, int(start), length, 1)  # type: ignore[no-any-return]
+    return Narrow.apply(input, dim, int(start), length, 1)
 
 
 class Select(View):
@@ -478,7 +479,7 @@ class Select(View):
         return core.select(x, dim, index)
 
     def backward(self, dy: Tensor) -> Tensor:
-        return Place.apply(dy, self.shape, Select, self.args)  # type: ignore[no-any-return]
+        return Place.apply(dy, self.shape, Select, self.args)
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:
@@ -487,7 +488,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     >>> gg.tensor([[1, 2], [3, 4]]).select(1, 0)
     tensor([1, 3])
     """
-    return Select.apply(input, dim, index)  # type: ignore[no-any-return]
+    return Select.apply(input, dim, index)
 
 
 class Diagonal(View):
@@ -498,7 +499,7 @@ class Diagonal(View):
         return core.diagonal(x, offset, dim1, dim2)
 
     def backward(self, dy: Tensor) -> Tensor:
-        return Place.apply(dy, self.shape, Diagonal, self.args)  # type: ignore[no-any-return]
+        return Place.apply(dy, self.shape, Diagonal, self.args)
 
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
@@ -507,7 +508,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     >>> gg.arange(9).reshape(3, 3).diagonal(1)
     tensor([1, 5])
     """
-    return Diagonal.apply(input, offset, dim1, dim2)  # type: ignore[no-any-return]
+    return Diagonal.apply(input, offset, dim1, dim2)
 
 
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
@@ -527,7 +528,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     shape = list(input.shape[:-1])
     for d in sorted((d1, d2)):
         shape.insert(d, n)
-    return Place.apply(input, tuple(shape), Diagonal, (offset, d1, d2))  # type: ignore[no-any-return]
+    return Place.apply(input, tuple(shape), Diagonal, (offset, d1, d2))
 
 
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
@@ -573,15 +574,14 @@ class Unfold(View):
         if not self.shape:
             return reshape(dy, ()) if size else dy.sum().reshape(())
         windows, apart = dy.shape[d], max(1, -(-size // step))
-        dx: Tensor | None = None
+        parts = []
         for j in range(min(apart, windows)):
             count = (windows - 1 - j) // apart + 1
-            part = Narrow.apply(dy, d, j, count, apart)
             reach = (count - 1) * apart * step + size
+            part = Narrow.apply(dy, d, j, count, apart)
             part = Place.apply(part, (*self.shape[:d], reach, *self.shape[d + 1 :]), Unfold, (d, size, apart * step))
-            part = Place.apply(part, self.shape, Narrow, (d, j * step, reach, 1))
-            dx = part if dx is None else dx + part
-        return dx  # type: ignore[return-value]
+            parts.append(Place.apply(part, self.shape, Narrow, (d, j * step, reach, 1)))
+        return functools.reduce(operator.add, parts)
 
 
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
@@ -591,7 +591,7 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     tensor([[0, 1, 2],
             [2, 3, 4]])
     """
-    return Unfold.apply(input, dimension, size, step)  # type: ignore[no-any-return]
+    return Unfold.apply(input, dimension, size, step)
 
 
 class AsStrided(View):
@@ -636,7 +636,7 @@ def as_strided(input: Tensor, size: Size, stride: Size, storage_offset: int | No
             [2, 3, 4]])
     """
     offset = input.storage_offset()
-    return AsStrided.apply(  # type: ignore[no-any-return]
+    return AsStrided.apply(
         input, size, stride, offset if storage_offset is None else storage_offset, input.stride(), offset
     )
 
@@ -646,7 +646,7 @@ class Split(View):
 
     def forward(self, x: Tensor, sizes: Sequence[int], dim: int, op: str) -> tuple[Tensor, ...]:
         self.shape, self.sizes, self.dim = x.shape, sizes, dim
-        return core.split(x, sizes, dim, op)  # type: ignore[return-value]
+        return core.split(x, sizes, dim, op)
 
     # The parts' gradients one after the other; a part nobody used has zeros.
     def backward(self, *dys: Tensor | None) -> Tensor:
@@ -672,7 +672,7 @@ def _even(op: str, x: Tensor, size: int, n: int, dim: int) -> tuple[Tensor, ...]
     sizes = [size] * whole
     if rest or not whole:
         sizes.append(rest)
-    return Split.apply(x, sizes, dim, op)  # type: ignore[no-any-return]
+    return Split.apply(x, sizes, dim, op)
 
 
 @numpy_names
@@ -683,7 +683,7 @@ def split(tensor: Tensor, split_size_or_sections: Size, dim: int = 0) -> tuple[T
     (tensor([0, 1]), tensor([2, 3]), tensor([4]))
     """
     if not isinstance(split_size_or_sections, int):
-        return Split.apply(tensor, tuple(split_size_or_sections), dim, "split")  # type: ignore[no-any-return]
+        return Split.apply(tensor, tuple(split_size_or_sections), dim, "split")
     n, size = _length("split", tensor, dim), split_size_or_sections
     if size < 0 or (size == 0 and n > 0):
         raise core.ShapeError(f"split: split_size {size} must be positive for an axis of {n} elements")
@@ -696,7 +696,7 @@ def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) ->
     >>> gg.split_with_sizes(gg.arange(3), [1, 2])
     (tensor([0]), tensor([1, 2]))
     """
-    return Split.apply(input, tuple(split_sizes), dim, "split_with_sizes")  # type: ignore[no-any-return]
+    return Split.apply(input, tuple(split_sizes), dim, "split_with_sizes")
 
 
 @numpy_names
@@ -710,7 +710,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         raise core.ShapeError(f"chunk: chunks {chunks} must be positive")
     n = _length("chunk", input, dim)
     if n == 0:
-        return Split.apply(input, [0] * chunks, dim, "chunk")  # type: ignore[no-any-return]
+        return Split.apply(input, [0] * chunks, dim, "chunk")
     return _even("chunk", input, -(-n // chunks), n, dim)
 
 
@@ -724,18 +724,18 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     (tensor([0]), tensor([1, 2, 3]), tensor([4]))
     """
     n = _length("tensor_split", input, dim)
-    if isinstance(indices_or_sections, core.TensorBase):
+    if hasattr(indices_or_sections, "tolist"):
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         if indices_or_sections <= 0:
             raise core.ShapeError(f"tensor_split: the number of sections, {indices_or_sections}, must be positive")
         size, rest = divmod(n, indices_or_sections)
         sizes = [size + (i < rest) for i in range(indices_or_sections)]
-        return Split.apply(input, sizes, dim, "tensor_split")  # type: ignore[no-any-return]
+        return Split.apply(input, sizes, dim, "tensor_split")
     cuts = [0, *[min(max(i + n, 0), n) if i < 0 else min(i, n) for i in indices_or_sections], n]
     sizes = [b - a for a, b in itertools.pairwise(cuts)]
     if min(sizes) >= 0:
-        return Split.apply(input, sizes, dim, "tensor_split")  # type: ignore[no-any-return]
+        return Split.apply(input, sizes, dim, "tensor_split")
     return tuple([narrow(input, dim, a, max(size, 0)) for a, size in zip(cuts, sizes)])
 
 
@@ -784,7 +784,7 @@ class Unbind(View):
 
     def forward(self, x: Tensor, dim: int) -> tuple[Tensor, ...]:
         self.dim = dim if dim >= 0 else dim + x.ndim
-        return core.unbind(x, dim)  # type: ignore[return-value]
+        return core.unbind(x, dim)
 
     def backward(self, *dys: Tensor | None) -> Tensor:
         dy = next(g for g in dys if g is not None)
@@ -798,7 +798,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     >>> gg.tensor([[1, 2], [3, 4]]).unbind(1)
     (tensor([1, 3]), tensor([2, 4]))
     """
-    return Unbind.apply(input, dim)  # type: ignore[no-any-return]
+    return Unbind.apply(input, dim)
 
 
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
@@ -926,7 +926,7 @@ def contiguous(input: Tensor, memory_format: Any = contiguous_format) -> Tensor:
     """
     if memory_format is not contiguous_format:
         return arranged(input, memory_format, "contiguous")
-    return input if input.is_contiguous() else Clone.apply(input)  # type: ignore[no-any-return]
+    return input if input.is_contiguous() else Clone.apply(input)
 
 
 class To(Op):
@@ -1050,7 +1050,7 @@ def is_floating_point(input: Tensor) -> builtins.bool:
     >>> gg.is_floating_point(gg.zeros(1))
     True
     """
-    return input.dtype.is_floating_point  # type: ignore[no-any-return]
+    return input.dtype.is_floating_point
 
 
 class Copy(Op):
@@ -1115,7 +1115,7 @@ def fill(input: Tensor, value: Any) -> Tensor:
     source = value if isinstance(value, core.TensorBase) else core.full((), value, input.dtype, input.device)
     if source.ndim:
         raise core.ShapeError(f"fill: value {source.shape} {source.dtype} must have no axes")
-    return Copy.apply(input, source)  # type: ignore[no-any-return]
+    return Copy.apply(input, source)
 
 
 class Cat(Op):
@@ -1151,7 +1151,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     >>> gg.cat([gg.tensor([1, 2]), gg.tensor([3])])
     tensor([1, 2, 3])
     """
-    return Cat.apply(*tensors, dim)  # type: ignore[no-any-return]
+    return Cat.apply(*tensors, dim)
 
 
 concat = concatenate = cat
@@ -1181,7 +1181,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensor([[1, 3],
             [2, 4]])
     """
-    return Stack.apply(*tensors, dim)  # type: ignore[no-any-return]
+    return Stack.apply(*tensors, dim)
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
@@ -1244,7 +1244,7 @@ def flip(input: Tensor, dims: Size) -> Tensor:
     tensor([[2, 3],
             [0, 1]])
     """
-    return Flip.apply(input, dims)  # type: ignore[no-any-return]
+    return Flip.apply(input, dims)
 
 
 def fliplr(input: Tensor) -> Tensor:
@@ -1288,7 +1288,7 @@ def roll(input: Tensor, shifts: Size, dims: Size | None = None) -> Tensor:
     >>> gg.roll(gg.arange(4), 1)
     tensor([3, 0, 1, 2])
     """
-    return Roll.apply(input, _dims(shifts), () if dims is None else _dims(dims))  # type: ignore[no-any-return]
+    return Roll.apply(input, _dims(shifts), () if dims is None else _dims(dims))
 
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
@@ -1340,7 +1340,7 @@ def repeat(input: Tensor, repeats: Size) -> Tensor:
     tensor([[1, 2, 1, 2],
             [1, 2, 1, 2]])
     """
-    return Repeat.apply(input, _dims(repeats))  # type: ignore[no-any-return]
+    return Repeat.apply(input, _dims(repeats))
 
 
 def tile(input: Tensor, dims: Size) -> Tensor:
@@ -1411,7 +1411,7 @@ def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     tensor([[1., 0.],
             [1., 1.]])
     """
-    return Tril.apply(input, diagonal)  # type: ignore[no-any-return]
+    return Tril.apply(input, diagonal)
 
 
 class Triu(Op):
@@ -1432,7 +1432,7 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     tensor([[1., 1.],
             [0., 1.]])
     """
-    return Triu.apply(input, diagonal)  # type: ignore[no-any-return]
+    return Triu.apply(input, diagonal)
 
 
 class Pad(Op):
@@ -1497,7 +1497,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     """
     if value and mode != "constant":
         raise ValueError(f"pad: mode {mode!r} takes no value, got {value!r}; only 'constant' does")
-    return Pad.apply(input, tuple(pad), mode, 0 if value is None else value)  # type: ignore[no-any-return]
+    return Pad.apply(input, tuple(pad), mode, 0 if value is None else value)
 
 
 def cartesian_prod(*tensors: Any) -> Tensor:
@@ -1514,7 +1514,7 @@ def cartesian_prod(*tensors: Any) -> Tensor:
         if x.ndim != 1:
             raise core.ShapeError(f"cartesian_prod: tensor {x.shape} {x.dtype} has {x.ndim} axes; vectors are needed")
     if len(tensors) == 1:
-        return tensors[0]  # type: ignore[no-any-return]
+        return tensors[0]
     return stack([reshape(g, (g.numel(),)) for g in meshgrid(*tensors, indexing="ij")], 1)
 
 
