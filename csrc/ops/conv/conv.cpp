@@ -93,7 +93,8 @@ Dims out_sizes(const std::string& op, const Array& x, const Array& w, const Attr
 }
 
 void check_operands(const std::string& op, const Array& x, const Array& w, const std::optional<Array>& bias) {
-  check_floating(op.c_str(), "input", x);
+  check<DTypeError>(is_floating(x.dtype()) || x.dtype() == DType::Int64, op, ": input ", x,
+                    " must be floating point or int64; convert it with .float()");
   check_same_dtype(op.c_str(), "input", x, "weight", w);
   check_same_device(op.c_str(), x, w);
   check<ShapeError>(x.ndim() >= 3 && x.ndim() <= 5, op, ": input ", x,

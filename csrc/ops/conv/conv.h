@@ -14,7 +14,7 @@ struct ConvShape {
 };
 
 struct ConvKernels {
-  // bias may be null.
+  // Floating dtypes and int64 (gradients of w floating only). bias may be null.
   void (*conv_forward)(DType, const ConvShape&, const void* x, const void* w, const void* bias, void* y);
   // dx, the adjoint of forward in x; with a bias (of C elements) it is the transposed convolution.
   void (*conv_data_grad)(DType, const ConvShape&, const void* dy, const void* w, const void* bias, void* dx);

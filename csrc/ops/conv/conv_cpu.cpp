@@ -334,8 +334,13 @@ template <class T> void conv_forward_t(const ConvShape& s, const T* x, const T* 
   multiply_shifted(forward_problem(s), x, w, bias, y);
 }
 
+template <class F> void dispatch_convolved(DType t, F&& f) {
+  if (t == DType::Int64) return f.template operator()<int64_t>();
+  dispatch_floating(t, f);
+}
+
 void conv_forward(DType t, const ConvShape& s, const void* x, const void* w, const void* bias, void* y) {
-  dispatch_floating(t, [&]<class T>() {
+  dispatch_convolved(t, [&]<class T>() {
     conv_forward_t(s, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(bias),
                    static_cast<T*>(y));
   });
@@ -396,7 +401,7 @@ template <class T> void conv_data_grad_t(const ConvShape& s, const T* dy, const 
 }
 
 void conv_data_grad(DType t, const ConvShape& s, const void* dy, const void* w, const void* bias, void* dx) {
-  dispatch_floating(t, [&]<class T>() {
+  dispatch_convolved(t, [&]<class T>() {
     conv_data_grad_t(s, static_cast<const T*>(dy), static_cast<const T*>(w), static_cast<const T*>(bias),
                      static_cast<T*>(dx));
   });
