@@ -16,6 +16,8 @@ DEPARTURES: dict[str, str] = {
     "kthvalue": "of equal elements, ours names the one that stands first",
     "mode": "of equal elements, ours names the one that stands last",
     "topk": "of equal elements, ours takes the ones that stand first",
+    "nn.functional.batch_norm": "an empty input without a channel axis is a ShapeError",
+    "nn.functional.ctc_loss": "sums in float64: PyTorch's float32 gradient is off by 3e-5, ours by 1e-7",
 }
 
 SHARDS = 6

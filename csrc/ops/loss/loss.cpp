@@ -151,22 +151,22 @@ std::pair<Array, Array> ctc_loss_forward(const Array& log_probs, const Array& la
                         log_probs, " has classes 0 to ", o.args.C - 1);
     }
   Array losses = Array::empty({o.args.N}, log_probs.dtype(), log_probs.device());
-  Array alpha = Array::empty({o.args.N, o.args.T, o.args.states}, log_probs.dtype(), log_probs.device());
-  o.args.alpha = alpha.bytes();
+  Array alpha = Array::empty({o.args.N, o.args.T, o.args.states}, DType::Float64, log_probs.device());
+  o.args.alpha = alpha.data<double>();
   loss_kernels(log_probs.device()).ctc_forward(log_probs.dtype(), o.args, losses.bytes());
   return {losses, alpha};
 }
 
 Array ctc_loss_backward(const Array& dy, const Array& log_probs, const Array& labels,
                         const std::vector<int64_t>& input_lengths, const std::vector<int64_t>& label_lengths,
-                        int64_t blank, const Array& losses, const Array& alpha, bool zero_infinity) {
+                        int64_t blank, const Array& alpha, bool zero_infinity) {
   CtcOperands o(log_probs, labels, input_lengths, label_lengths, blank);
-  o.args.alpha = alpha.bytes();
+  o.args.alpha = alpha.data<double>();
   Array dx = Array::empty(log_probs.shape(), log_probs.dtype(), log_probs.device());
   Array dy_dense = dy.to(log_probs.dtype()).contiguous();
   if (dx.numel())
     loss_kernels(log_probs.device())
-        .ctc_backward(log_probs.dtype(), o.args, dy_dense.bytes(), losses.bytes(), dx.bytes(), zero_infinity);
+        .ctc_backward(log_probs.dtype(), o.args, dy_dense.bytes(), dx.bytes(), zero_infinity);
   return dx;
 }
 
@@ -181,7 +181,7 @@ void bind_loss(pybind11::module_& m) {
                                  {"log_probs", "targets", "input_lengths", "target_lengths", "blank"});
   python::def<&ctc_loss_backward>(
       m, "ctc_loss_backward",
-      {"dy", "log_probs", "targets", "input_lengths", "target_lengths", "blank", "losses", "alpha", "zero_infinity"});
+      {"dy", "log_probs", "targets", "input_lengths", "target_lengths", "blank", "alpha", "zero_infinity"});
 }
 
 }  // namespace gg

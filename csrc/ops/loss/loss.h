@@ -28,7 +28,7 @@ struct CtcArgs {
   const int64_t* label_begin;    // (N): where a sequence's labels begin
   const int64_t* label_lengths;  // (N)
   const int64_t* input_lengths;  // (N)
-  void* alpha;                   // (N, T, states): written by forward, read by backward
+  double* alpha;                 // (N, T, states): written by forward, read by backward
   int64_t T, N, C, states, blank;
 };
 
@@ -44,7 +44,7 @@ struct LossKernels {
   bool (*within)(DType, const void* x, int64_t n, double low, double high);
   void (*ctc_forward)(DType c, const CtcArgs&, void* losses);
   // dx (T, N, C) from dy (N); an infinite loss gives zeros where zero_infinity.
-  void (*ctc_backward)(DType c, const CtcArgs&, const void* dy, const void* losses, void* dx, bool zero_infinity);
+  void (*ctc_backward)(DType c, const CtcArgs&, const void* dy, void* dx, bool zero_infinity);
 };
 
 GG_KERNELS(LossKernels, loss_kernels)

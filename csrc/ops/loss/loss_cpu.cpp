@@ -144,10 +144,8 @@ bool within(DType t, const void* x_, int64_t n, double low, double high) {
   return all;
 }
 
-inline float log_add(float a, float b) {
-  float m = a > b ? a : b;
-  return m == float(-kInfinity) ? m : m + ::log1pf(::expf((a < b ? a : b) - m));
-}
+// Logarithms of probabilities reach -1000, where a float32 holds the probability itself to 1e-4 only: double
+// throughout.
 inline double log_add(double a, double b) {
   double m = a > b ? a : b;
   return m == -kInfinity ? m : m + ::log1p(::exp((a < b ? a : b) - m));
@@ -160,28 +158,31 @@ template <class C> struct CtcSequence {
   const C* log_probs = static_cast<const C*>(a.log_probs) + sequence * a.C;
   const int64_t* labels = a.labels + a.label_begin[sequence];
   int64_t states = 2 * a.label_lengths[sequence] + 1, steps = a.input_lengths[sequence];
-  C* alpha = static_cast<C*>(a.alpha) + sequence * a.T * a.states;
+  double* alpha = a.alpha + sequence * a.T * a.states;
 
   int64_t symbol(int64_t s) const { return s % 2 ? labels[s / 2] : a.blank; }
-  C log_prob(int64_t t, int64_t s) const { return log_probs[t * a.N * a.C + symbol(s)]; }
+  double log_prob(int64_t t, int64_t s) const { return log_probs[t * a.N * a.C + symbol(s)]; }
   // Whether a path may step from state s - 2 to s: not over the blank between two equal labels.
   bool skips(int64_t s) const { return s % 2 && s >= 2 && labels[s / 2] != labels[s / 2 - 1]; }
 
   // alpha_t(s): log of the probability of all beginnings of paths that stand on state s at time t.
-  C forward() const {
-    if (steps == 0) return states == 1 ? C(0) : C(kInfinity);
-    for (int64_t s = 0; s < states; ++s) alpha[s] = s < 2 ? log_prob(0, s) : C(-kInfinity);
+  double forward() const {
+    if (steps == 0) return states == 1 ? 0 : kInfinity;
+    for (int64_t s = 0; s < states; ++s) alpha[s] = s < 2 ? log_prob(0, s) : -kInfinity;
     for (int64_t t = 1; t < steps; ++t) {
-      const C* before = alpha + (t - 1) * a.states;
-      C* now = alpha + t * a.states;
+      const double* before = alpha + (t - 1) * a.states;
+      double* now = alpha + t * a.states;
       for (int64_t s = 0; s < states; ++s) {
-        C sum = before[s];
+        double sum = before[s];
         if (s >= 1) sum = log_add(sum, before[s - 1]);
         if (skips(s)) sum = log_add(sum, before[s - 2]);
         now[s] = sum + log_prob(t, s);
       }
     }
-    const C* last = alpha + (steps - 1) * a.states;
+    return loss();
+  }
+  double loss() const {
+    const double* last = alpha + (steps - 1) * a.states;
     return -(states == 1 ? last[0] : log_add(last[states - 1], last[states - 2]));
   }
 
@@ -189,16 +190,18 @@ template <class C> struct CtcSequence {
   // alpha + beta - log p. With G_c their sum over the states of class c,  d loss / d log p_c = -exp(G_c + loss).
   // log_probs come from log_softmax, so exp(log p_c) is added: the gradient with respect to the logits themselves,
   // which log_softmax's own backward leaves as it is (its rows sum to zero).
-  void backward(C loss, C dy, C* dx, bool zero_infinity) const {
+  void backward(C dy, C* dx, bool zero_infinity) const {
     dx += sequence * a.C;
-    if (zero_infinity && loss == C(kInfinity)) return;
-    Scratch<C> work(2 * states + a.C);
-    C *beta = work.data(), *next = beta + states, *classes = next + states;
+    if (steps == 0) return;
+    const double loss = this->loss();
+    if (zero_infinity && loss == kInfinity) return;
+    Scratch<double> work(2 * states + a.C);
+    double *beta = work.data(), *next = beta + states, *classes = next + states;
     for (int64_t t = steps - 1; t >= 0; --t) {
       for (int64_t s = 0; s < states; ++s) {
-        C sum = C(-kInfinity);
+        double sum = -kInfinity;
         if (t == steps - 1) {
-          sum = s >= states - 2 ? C(0) : sum;
+          sum = s >= states - 2 ? 0 : sum;
         } else {
           sum = next[s];
           if (s + 1 < states) sum = log_add(sum, next[s + 1]);
@@ -206,21 +209,19 @@ template <class C> struct CtcSequence {
         }
         beta[s] = sum + log_prob(t, s);
       }
-      for (int64_t c = 0; c < a.C; ++c) classes[c] = C(-kInfinity);
+      for (int64_t c = 0; c < a.C; ++c) classes[c] = -kInfinity;
       for (int64_t s = 0; s < states; ++s) {
-        C& sum = classes[symbol(s)];
+        double& sum = classes[symbol(s)];
         sum = log_add(sum, alpha[t * a.states + s] + beta[s]);
       }
       const C* lp = log_probs + t * a.N * a.C;
       C* d = dx + t * a.N * a.C;
-      for (int64_t c = 0; c < a.C; ++c) d[c] = (exp1(lp[c]) - exp1(classes[c] + loss - lp[c])) * dy;
-      C* swap = beta;
+      for (int64_t c = 0; c < a.C; ++c) d[c] = C(::exp(double(lp[c])) - ::exp(classes[c] + loss - lp[c])) * dy;
+      double* swap = beta;
       beta = next;
       next = swap;
     }
   }
-  static float exp1(float x) { return ::expf(x); }
-  static double exp1(double x) { return ::exp(x); }
 };
 
 template <class F> void dispatch_compute(DType c, const F& f) {
@@ -233,18 +234,17 @@ template <class F> void dispatch_compute(DType c, const F& f) {
 void ctc_forward(DType c, const CtcArgs& a, void* losses) {
   dispatch_compute(c, [&]<class C>() {
     parallel_for(a.N, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) static_cast<C*>(losses)[n] = CtcSequence<C>{a, n}.forward();
+      for (int64_t n = begin; n < end; ++n) static_cast<C*>(losses)[n] = C(CtcSequence<C>{a, n}.forward());
     });
   });
 }
 
-void ctc_backward(DType c, const CtcArgs& a, const void* dy, const void* losses, void* dx, bool zero_infinity) {
+void ctc_backward(DType c, const CtcArgs& a, const void* dy, void* dx, bool zero_infinity) {
   dispatch_compute(c, [&]<class C>() {
     memset(dx, 0, size_t(a.T * a.N * a.C) * sizeof(C));
     parallel_for(a.N, 1, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n)
-        CtcSequence<C>{a, n}.backward(static_cast<const C*>(losses)[n], static_cast<const C*>(dy)[n],
-                                      static_cast<C*>(dx), zero_infinity);
+        CtcSequence<C>{a, n}.backward(static_cast<const C*>(dy)[n], static_cast<C*>(dx), zero_infinity);
     });
   });
 }

@@ -364,7 +364,7 @@ def poisson_nll_loss(
     """
     reduction = reduction_of("poisson_nll_loss", size_average, reduce, reduction)
     core.check_loss_shapes("poisson_nll_loss", input, target)
-    if log_input and not full:
+    if log_input and not full and input.dtype.is_floating_point:
         return _pointwise(PoissonNll, input, target, reduction)
     losses = input.exp() - target * input if log_input else input - target * (input + eps).log()
     if full:
@@ -601,7 +601,7 @@ def multi_margin_loss(
         raise ValueError(f"{op}: p is {p}; it must be 1 or 2")
     reduction = reduction_of(op, size_average, reduce, reduction)
     classes = _classes(op, input, target)
-    n = input.shape[-1]
+    n = input.shape[-1] if input.ndim else 1
     if weight is not None and tuple(weight.shape) != (n,):
         raise core.ShapeError(f"{op}: input {described(input)} and weight {described(weight)}: weight ({n},) would fit")
     rows = input.reshape(-1, n)
@@ -611,18 +611,19 @@ def multi_margin_loss(
     if weight is not None:
         excess = excess * weight.take(own)
     losses = excess.masked_fill(_is_class(own, n), 0).sum(1) / n
-    return reduced(losses.reshape(target.shape), reduction)
+    return reduced(losses.reshape(target.shape if input.ndim == 2 else ()), reduction)
 
 
 def _classes(op: str, input: Tensor, target: Tensor) -> Tensor:
-    if input.ndim not in (1, 2) or input.shape[-1] == 0 or target.shape != input.shape[:-1]:
+    rows = input.shape[0] if input.ndim == 2 else 1
+    if input.ndim > 2 or 0 in input.shape[-1:] or target.ndim > 1 or target.numel() != rows:
         raise core.ShapeError(
             f"{op}: input {described(input)} and target {described(target)}: input (N, C) and "
             "target (N), or input (C) and a target of no axes, would fit"
         )
     if target.dtype.is_floating_point or target.dtype is core.bool:
         raise TypeError(f"{op}: target {described(target)}: class indices (int64) are needed")
-    _check_classes(op, target, 0, input.shape[-1])
+    _check_classes(op, target, 0, input.shape[-1] if input.ndim else 1)
     return target.long()
 
 
@@ -721,7 +722,7 @@ class CtcLoss(Op):
             finite = (losses < math.inf).to(x.dtype) if self.zero_infinity else losses * 0 + 1
             steps = [[float(t < n) for n in self.options[1]] for t in range(x.shape[0])]
             return (dx + x.exp() * dy.reshape(1, -1, 1) * x.new_tensor(steps).unsqueeze(2)) * finite.reshape(1, -1, 1)
-        return core.ctc_loss_backward(dy, x, *self.options, losses, alpha, self.zero_infinity)
+        return core.ctc_loss_backward(dy, x, *self.options, alpha, self.zero_infinity)
 
 
 def _ctc_in_ordinary_ops(x: Tensor, targets: Tensor, inputs: list[int], lengths: list[int], blank: int) -> Tensor:

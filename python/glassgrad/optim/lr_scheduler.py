@@ -731,8 +731,9 @@ class ReduceLROnPlateau(LRScheduler):
     def is_better(self, value: float, best: float) -> bool:
         """Whether a metric improves on the best so far by more than the threshold."""
         sign = 1 if self.mode == "max" else -1
-        margin = self.threshold * (best if self.threshold_mode == "rel" else 1)
-        return value * sign > (best + sign * margin) * sign
+        if self.threshold_mode == "rel":
+            return sign * value > sign * best * (1 + sign * self.threshold)
+        return sign * value > sign * best + self.threshold
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Looks at the metric of an epoch and reduces the rates where it has stopped improving."""
