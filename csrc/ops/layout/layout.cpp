@@ -193,6 +193,7 @@ Array repeat(const Array& x, const Dims& repeats) {
     axis(r, 0);
     axis(size, i < lead ? 0 : x.strides()[i - lead]);
   }
+  check_shape("repeat", shape, x.dtype());
   Array out = Array::empty(shape, x.dtype(), x.device());
   copy_apart(out.view(apart, contiguous_strides(apart)), x.view(apart, in_strides));
   return out;

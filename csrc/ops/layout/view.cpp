@@ -45,7 +45,7 @@ Dims infer_shape(const char* op, const Array& x, Dims shape) {
   return shape;
 }
 
-bool can_view(const Array& x, const Dims& shape) {
+bool reshape_is_view(const Array& x, const Dims& shape) {
   Dims strides;
   return x.can_view(infer_shape("reshape", x, shape), &strides);
 }
@@ -288,7 +288,7 @@ Array as_strided(const Array& x, const Dims& size, const Dims& stride, std::opti
 }  // namespace
 
 void bind_views(pybind11::module_& m) {
-  python::def<&can_view>(m, "can_view", {"x", "shape"});
+  python::def<&reshape_is_view>(m, "reshape_is_view", {"x", "shape"});
   python::def<&reshape>(m, "reshape", {"x", "shape"});
   python::def<&check_view>(m, "check_view", {"x", "shape"});
   python::def<&view_dtype>(m, "view_dtype", {"x", "dtype"});

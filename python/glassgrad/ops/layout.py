@@ -46,7 +46,7 @@ def variadic(function: F) -> F:
 
 
 def _dims(dims: Size) -> tuple[int, ...]:
-    return (dims,) if isinstance(dims, int) else tuple(dims)
+    return tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)  # type: ignore[return-value]
 
 
 def _axis(op: str, dim: int, ndim: int) -> int:
@@ -94,7 +94,7 @@ def reshape(input: Tensor, shape: Size) -> Tensor:
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    if not core.can_view(input, shape):
+    if not core.reshape_is_view(input, shape):
         input = Clone.apply(input)
     return Reshape.apply(input, shape)
 
@@ -109,11 +109,11 @@ def view(input: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
     >>> gg.tensor(1.0).view(gg.int32)
     tensor(1065353216, dtype=glassgrad.int32)
     """
-    if dtype is None and len(shape) == 1 and not isinstance(shape[0], int):
-        if not isinstance(shape[0], (tuple, list)):
-            dtype = shape[0]
-        else:
+    if len(shape) == 1:
+        if isinstance(shape[0], (tuple, list)):
             shape = tuple(shape[0])
+        elif isinstance(shape[0], (core.dtype, type)):
+            dtype = shape[0]
     if dtype is not None:
         return core.view_dtype(input, dtype)
     core.check_view(input, shape)
@@ -441,14 +441,19 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     >>> [x.shape for x in gg.broadcast_tensors(gg.zeros(2, 1), gg.zeros(3))]
     [(2, 3), (2, 3)]
     """
-    tensors = _given(tensors)
+    tensors = _given("broadcast_tensors", tensors)
     shape = _broadcast("broadcast_tensors", [x.shape for x in tensors])
     return tuple([expand(x, shape) for x in tensors])
 
 
-def _given(tensors: tuple[Any, ...]) -> tuple[Any, ...]:
+def _given(op: str, tensors: tuple[Any, ...]) -> tuple[Any, ...]:
     """Tensors given one by one, or as one list."""
-    return tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    for x in tensors:
+        if not isinstance(x, core.TensorBase):
+            raise TypeError(f"{op}: expected tensors, got {type(x).__name__}")
+    return tensors
 
 
 class Narrow(View):
@@ -682,9 +687,9 @@ def split(tensor: Tensor, split_size_or_sections: Size, dim: int = 0) -> tuple[T
     >>> gg.split(gg.arange(5), 2)
     (tensor([0, 1]), tensor([2, 3]), tensor([4]))
     """
-    if not isinstance(split_size_or_sections, int):
+    if isinstance(split_size_or_sections, (tuple, list)):
         return Split.apply(tensor, tuple(split_size_or_sections), dim, "split")
-    n, size = _length("split", tensor, dim), split_size_or_sections
+    n, size = _length("split", tensor, dim), int(split_size_or_sections)  # type: ignore[arg-type]
     if size < 0 or (size == 0 and n > 0):
         raise core.ShapeError(f"split: split_size {size} must be positive for an axis of {n} elements")
     return _even("split", tensor, size, n, dim)
@@ -810,7 +815,7 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     tensor([[1, 1],
             [2, 2]])
     """
-    tensors = _given(tensors)
+    tensors = _given("meshgrid", tensors)
     if indexing not in (None, "ij", "xy"):
         raise core.ShapeError(f"meshgrid: indexing {indexing!r} must be 'ij' or 'xy'")
     if not tensors:
@@ -832,10 +837,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     return tuple(grids)
 
 
-def _atleast(tensors: tuple[Any, ...], up: Callable[[Tensor], Tensor]) -> Any:
-    if len(tensors) == 1 and not isinstance(tensors[0], (tuple, list)):
-        return up(tensors[0])
-    return tuple([up(x) for x in _given(tensors)])
+def _atleast(op: str, tensors: tuple[Any, ...], up: Callable[[Tensor], Tensor]) -> Any:
+    raised = tuple([up(x) for x in _given(op, tensors)])
+    return raised[0] if len(tensors) == 1 and not isinstance(tensors[0], (tuple, list)) else raised
 
 
 def atleast_1d(*tensors: Any) -> Any:
@@ -844,7 +848,7 @@ def atleast_1d(*tensors: Any) -> Any:
     >>> gg.atleast_1d(gg.tensor(1))
     tensor([1])
     """
-    return _atleast(tensors, lambda x: x if x.ndim else reshape(x, (1,)))
+    return _atleast("atleast_1d", tensors, lambda x: x if x.ndim else reshape(x, (1,)))
 
 
 def atleast_2d(*tensors: Any) -> Any:
@@ -853,7 +857,9 @@ def atleast_2d(*tensors: Any) -> Any:
     >>> gg.atleast_2d(gg.tensor([1, 2])).shape
     (1, 2)
     """
-    return _atleast(tensors, lambda x: x if x.ndim > 1 else reshape(x, (1, 1)) if x.ndim == 0 else unsqueeze(x, 0))
+    return _atleast(
+        "atleast_2d", tensors, lambda x: x if x.ndim > 1 else reshape(x, (1, 1)) if x.ndim == 0 else unsqueeze(x, 0)
+    )
 
 
 def atleast_3d(*tensors: Any) -> Any:
@@ -868,7 +874,7 @@ def atleast_3d(*tensors: Any) -> Any:
             return x
         return reshape(x, (1, 1, 1)) if x.ndim == 0 else unsqueeze(unsqueeze(x, 0) if x.ndim == 1 else x, -1)
 
-    return _atleast(tensors, up)
+    return _atleast("atleast_3d", tensors, up)
 
 
 def reshaping(function: F) -> F:
@@ -1075,7 +1081,7 @@ def copy_(input: Tensor, src: Tensor, non_blocking: builtins.bool = False) -> Te
     tensor([1., 2.])
     """
     check_in_place("copy_", input)
-    if recording() and (input.requires_grad or src.requires_grad):
+    if recording() and (input.requires_grad or getattr(src, "requires_grad", False)):
         return overwrite("copy_", input, Copy.apply(input, src))
     core.copy_(input, src)
     note_change(input)
@@ -1151,6 +1157,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     >>> gg.cat([gg.tensor([1, 2]), gg.tensor([3])])
     tensor([1, 2, 3])
     """
+    if isinstance(tensors, core.TensorBase):
+        raise TypeError("cat: tensors must be a list or tuple of tensors, not one Tensor")
     return Cat.apply(*tensors, dim)
 
 
@@ -1181,6 +1189,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensor([[1, 3],
             [2, 4]])
     """
+    if isinstance(tensors, core.TensorBase):
+        raise TypeError("stack: tensors must be a list or tuple of tensors, not one Tensor")
     return Stack.apply(*tensors, dim)
 
 
@@ -1497,7 +1507,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     """
     if value and mode != "constant":
         raise ValueError(f"pad: mode {mode!r} takes no value, got {value!r}; only 'constant' does")
-    return Pad.apply(input, tuple(pad), mode, 0 if value is None else value)
+    return Pad.apply(input, _dims(pad), mode, 0 if value is None else value)
 
 
 def cartesian_prod(*tensors: Any) -> Tensor:
@@ -1509,7 +1519,7 @@ def cartesian_prod(*tensors: Any) -> Tensor:
             [2, 3],
             [2, 4]])
     """
-    tensors = _given(tensors)
+    tensors = _given("cartesian_prod", tensors)
     for x in tensors:
         if x.ndim != 1:
             raise core.ShapeError(f"cartesian_prod: tensor {x.shape} {x.dtype} has {x.ndim} axes; vectors are needed")
@@ -1551,7 +1561,7 @@ def block_diag(*tensors: Any) -> Tensor:
     tensor([[1, 2, 0],
             [0, 0, 3]])
     """
-    tensors = _given(tensors)
+    tensors = _given("block_diag", tensors)
     for x in tensors:
         if x.ndim > 2:
             raise core.ShapeError(f"block_diag: tensor {x.shape} {x.dtype} has {x.ndim} axes; at most 2 are possible")
