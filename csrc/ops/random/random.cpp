@@ -57,18 +57,14 @@ constexpr uint64_t kDefaultSeed = 67280421310721;  // of a Generator that nobody
 
 // Seeds are 64 bits; a negative one counts from 2^64, as in PyTorch.
 uint64_t seed_of(const pybind11::int_& seed) {
-  if (PyObject_RichCompareBool(seed.ptr(), pybind11::int_(0).ptr(), Py_LT) == 1) {
-    long long value = PyLong_AsLongLong(seed.ptr());
-    if (value == -1 && PyErr_Occurred()) {
-      PyErr_Clear();
-      throw ValueError("manual_seed: the seed must be in [-2^63, 2^64)");
-    }
-    return uint64_t(value);
-  }
   unsigned long long value = PyLong_AsUnsignedLongLong(seed.ptr());
   if (PyErr_Occurred()) {
     PyErr_Clear();
-    throw ValueError("manual_seed: the seed must be in [-2^63, 2^64)");
+    value = static_cast<unsigned long long>(PyLong_AsLongLong(seed.ptr()));
+  }
+  if (PyErr_Occurred()) {
+    PyErr_Clear();
+    throw pybind11::value_error("manual_seed: the seed must be in [-2^63, 2^64)");
   }
   return value;
 }
@@ -235,8 +231,9 @@ Array state_array(Generator& g) {
 }
 void set_state_array(Generator& g, const Array& state) {
   Stream s;
-  check<ValueError>(state.dtype() == DType::UInt8 && state.numel() == int64_t(sizeof s), "set_state: state ", state,
-                    " must be ", sizeof s, " uint8, as get_state gives them");
+  if (state.dtype() != DType::UInt8 || state.numel() != int64_t(sizeof s))
+    throw pybind11::value_error(
+        message("set_state: state ", state, " must be ", sizeof s, " uint8, as get_state gives them"));
   Array dense = state.contiguous();
   memcpy(&s, dense.bytes(), sizeof s);
   g.set_state(s);
@@ -247,7 +244,13 @@ void set_state_array(Generator& g, const Array& state) {
 void bind_random(pybind11::module_& m) {
   namespace py = pybind11;
   py::class_<Generator, std::shared_ptr<Generator>>(m, "Generator",
-                                                    "A seed and a position in its stream of random numbers.")
+                                                    R"(A seed and a position in its stream of random numbers.
+
+    >>> g = gg.Generator().manual_seed(0)
+    >>> a = gg.rand(2, generator=g)
+    >>> bool((gg.rand(2, generator=g.manual_seed(0)) == a).all())
+    True
+    )")
       .def(py::init([](const py::object&) { return std::make_shared<Generator>(kDefaultSeed); }),
            py::arg("device") = "cpu")
       .def(
@@ -273,7 +276,7 @@ void bind_random(pybind11::module_& m) {
       .def(
           "set_state",
           [](Generator& g, const py::object& state) {
-            if (!python::is_tensor(state.ptr())) throw DTypeError("set_state: state must be a Tensor");
+            if (!python::is_tensor(state.ptr())) throw pybind11::type_error("set_state: state must be a Tensor");
             set_state_array(g, python::as_tensor(state.ptr())->array);
           },
           py::arg("new_state"), "Goes back to what get_state gave.")

@@ -73,7 +73,11 @@ def manual_seed(seed: int) -> Generator:
 
 
 def seed() -> int:
-    """Seeds the default generator from the operating system's randomness and returns the seed."""
+    """Seeds the default generator from the operating system's randomness and returns the seed.
+
+    >>> gg.seed() == gg.initial_seed()
+    True
+    """
     return core.default_generator.seed()
 
 
@@ -88,7 +92,11 @@ def initial_seed() -> int:
 
 
 def get_rng_state() -> Tensor:
-    """The default generator's seed and position, as a uint8 tensor."""
+    """The default generator's seed and position, as a uint8 tensor.
+
+    >>> gg.get_rng_state().shape
+    (16,)
+    """
     return core.default_generator.get_state()
 
 
@@ -122,13 +130,24 @@ def fork_rng(devices: Any = None, enabled: bool = True) -> Iterator[None]:
 # In place -----------------------------------------------------------------------------------------------------------
 
 
-def _overwrite(name: str, x: Tensor, fill: Callable[[Tensor], None]) -> Tensor:
-    """Fills x by `fill`; what x was computed from has no part in it any more."""
+class Redraw(Op):
+    """New numbers in the place of x."""
+
+    def forward(self, x: Tensor, fill: Callable[[Tensor], None]) -> Tensor:
+        y = x._alias().clone()
+        fill(y)
+        return y
+
+    # They do not depend on x.
+    def backward(self, dy: Tensor) -> Tensor:
+        return dy.new_zeros(dy.shape)
+
+
+def _redraw(name: str, x: Tensor, fill: Callable[[Tensor], None]) -> Tensor:
+    """Fills x by `fill`, in place."""
     check_in_place(name, x)
     if recording() and x.requires_grad:
-        drawn = x.detach().clone()
-        fill(drawn)
-        return overwrite(name, x, drawn)
+        return overwrite(name, x, Redraw.apply(x, fill))
     fill(x)
     note_change(x)
     return x
@@ -141,7 +160,7 @@ def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Ge
     >>> bool(((x >= 2) & (x < 3)).all())
     True
     """
-    return _overwrite("uniform_", self, lambda x: core.uniform_(x, low, high, generator))
+    return _redraw("uniform_", self, lambda x: core.uniform_(x, low, high, generator))
 
 
 def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
@@ -150,7 +169,7 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Gen
     >>> gg.empty(3).normal_(5.0, 0.0)
     tensor([5., 5., 5.])
     """
-    return _overwrite("normal_", self, lambda x: core.normal_(x, mean, std, generator))
+    return _redraw("normal_", self, lambda x: core.normal_(x, mean, std, generator))
 
 
 def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None) -> Tensor:
@@ -159,7 +178,7 @@ def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator:
     >>> bool((gg.empty(9).log_normal_() > 0).all())
     True
     """
-    return _overwrite("log_normal_", self, lambda x: core.log_normal_(x, mean, std, generator))
+    return _redraw("log_normal_", self, lambda x: core.log_normal_(x, mean, std, generator))
 
 
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
@@ -168,7 +187,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     >>> bool((gg.empty(9).exponential_() > 0).all())
     True
     """
-    return _overwrite("exponential_", self, lambda x: core.exponential_(x, lambd, generator))
+    return _redraw("exponential_", self, lambda x: core.exponential_(x, lambd, generator))
 
 
 def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None) -> Tensor:
@@ -177,7 +196,7 @@ def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator:
     >>> gg.empty(2).cauchy_().shape
     (2,)
     """
-    return _overwrite("cauchy_", self, lambda x: core.cauchy_(x, median, sigma, generator))
+    return _redraw("cauchy_", self, lambda x: core.cauchy_(x, median, sigma, generator))
 
 
 def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
@@ -186,7 +205,7 @@ def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) ->
     >>> bool((gg.empty(9).geometric_(0.5) >= 1).all())
     True
     """
-    return _overwrite("geometric_", self, lambda x: core.geometric_(x, p, generator))
+    return _redraw("geometric_", self, lambda x: core.geometric_(x, p, generator))
 
 
 def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
@@ -197,8 +216,8 @@ def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Generator | 
     """
     if isinstance(p, core.TensorBase):
         each = p if p.dtype.is_floating_point else p.to(core.float32)
-        return _overwrite("bernoulli_", self, lambda x: core.copy_(x, core.bernoulli(each.expand(x.shape), generator)))
-    return _overwrite("bernoulli_", self, lambda x: core.bernoulli_(x, p, generator))
+        return _redraw("bernoulli_", self, lambda x: core.copy_(x, core.bernoulli(each.expand(x.shape), generator)))
+    return _redraw("bernoulli_", self, lambda x: core.bernoulli_(x, p, generator))
 
 
 _MANTISSA = {core.float16: 11, core.bfloat16: 8, core.float32: 24, core.float64: 53}
@@ -220,7 +239,7 @@ def random_(self: Tensor, *bounds: int, generator: Generator | None = None) -> T
     if high is None:
         high = largest + 1
     _check_range("random_", low, high, self.dtype)
-    return _overwrite("random_", self, lambda x: core.random_(x, low, None if high == 2**63 else high, generator))
+    return _redraw("random_", self, lambda x: core.random_(x, low, None if high == 2**63 else high, generator))
 
 
 def _exact_range(dtype: Any) -> tuple[int, int]:
