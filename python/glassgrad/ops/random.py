@@ -17,9 +17,9 @@ from glassgrad.autograd.in_place import check_in_place, overwrite
 from glassgrad.ops import creation
 
 if TYPE_CHECKING:
+    from glassgrad._core import Generator
     from glassgrad.tensor import Tensor
 
-    Generator = core.Generator
     Size = int | Sequence[int]
 
 __all__ = [
@@ -322,7 +322,7 @@ def randint(
     if size is None:
         if not listed:
             raise TypeError("randint: a size is needed: randint(low, high, size)")
-        size = listed.pop()  # type: ignore[assignment]
+        size = listed.pop()
     if len(listed) == 2:
         low, high = listed
     elif len(listed) == 1:
@@ -376,16 +376,21 @@ def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires
 
 
 def randint_like(
-    input: Tensor, *bounds: int, low: int = 0, high: int | None = None, dtype: Any = None, requires_grad: bool = False
+    input: Tensor,
+    *bounds: int,
+    low: int = 0,
+    high: int | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Whole numbers from [low, high) or [0, high) in the shape and dtype of `input`.
 
     >>> gg.randint_like(gg.zeros(2, 3), 5).dtype
     glassgrad.float32
     """
-    return randint(
-        *bounds, size=tuple(input.shape), low=low, high=high, dtype=dtype or input.dtype, requires_grad=requires_grad
-    )
+    size, dtype = tuple(input.shape), dtype or input.dtype
+    return randint(*bounds, size=size, low=low, high=high, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def normal(
@@ -419,7 +424,7 @@ def normal(
 
 
 def _plain(x: Any) -> Any:
-    return x.detach() if isinstance(x, core.TensorBase) else x
+    return x._alias() if isinstance(x, core.TensorBase) else x
 
 
 def _leaf(x: Tensor, requires_grad: bool) -> Tensor:
@@ -522,7 +527,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
     Srivastava et al. 2014, in the inverted form. Raises ValueError unless 0 <= p <= 1.
 
-    >>> F.dropout(gg.ones(3), p=0.5, training=False)
+    >>> gg.nn.functional.dropout(gg.ones(3), p=0.5, training=False)
     tensor([1., 1., 1.])
     """
     _check_p("dropout", p)
@@ -577,7 +582,7 @@ def _channel_dropout(
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zeroes whole channels of (N, C, L) or (C, L) with probability `p`, the others scaled by 1 / (1 - p).
 
-    >>> F.dropout1d(gg.ones(1, 1, 2), p=0.0)
+    >>> gg.nn.functional.dropout1d(gg.ones(1, 1, 2), p=0.0)
     tensor([[[1., 1.]]])
     """
     return _channel_dropout("dropout1d", input, p, training, inplace, (2, 3), 2)
@@ -587,7 +592,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """Zeroes whole channels of (N, C, H, W) with probability `p`, the others scaled by 1 / (1 - p); (N, C, L) does as
     well.
 
-    >>> F.dropout2d(gg.ones(1, 1, 1, 2), p=0.0)
+    >>> gg.nn.functional.dropout2d(gg.ones(1, 1, 1, 2), p=0.0)
     tensor([[[[1., 1.]]]])
     """
     return _channel_dropout("dropout2d", input, p, training, inplace, (3, 4), -1)
@@ -596,7 +601,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zeroes whole channels of (N, C, D, H, W) or (C, D, H, W) with probability `p`, the others scaled by 1 / (1 - p).
 
-    >>> F.dropout3d(gg.ones(1, 1, 1, 1, 2), p=0.0)
+    >>> gg.nn.functional.dropout3d(gg.ones(1, 1, 1, 1, 2), p=0.0)
     tensor([[[[[1., 1.]]]]])
     """
     return _channel_dropout("dropout3d", input, p, training, inplace, (4, 5), 4)
@@ -623,7 +628,7 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace
     """Dropout that keeps the mean 0 and variance 1 of SELU's outputs: dropped elements saturate (Klambauer et al.
     2017).
 
-    >>> F.alpha_dropout(gg.ones(3))
+    >>> gg.nn.functional.alpha_dropout(gg.ones(3))
     tensor([1., 1., 1.])
     """
     return _alpha_dropout("alpha_dropout", input, p, training, inplace, False)
@@ -632,7 +637,7 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """`alpha_dropout` of whole channels of (N, C, ...).
 
-    >>> F.feature_alpha_dropout(gg.ones(1, 1, 2))
+    >>> gg.nn.functional.feature_alpha_dropout(gg.ones(1, 1, 2))
     tensor([[[1., 1.]]])
     """
     return _alpha_dropout("feature_alpha_dropout", input, p, training, inplace, True)

@@ -425,7 +425,7 @@ def var(
     >>> gg.var(gg.tensor([1.0, 2.0, 3.0, 4.0]))
     tensor(1.6667)
     """
-    return _var("var", input, dim, unbiased, correction, keepdim)[0]  # type: ignore[no-any-return]
+    return _var("var", input, dim, unbiased, correction, keepdim)[0]
 
 
 @numpy_names
@@ -442,7 +442,7 @@ def std(
     >>> gg.std(gg.tensor([1.0, 2.0, 3.0, 4.0]))
     tensor(1.2910)
     """
-    return _var("std", input, dim, unbiased, correction, keepdim)[0]  # type: ignore[no-any-return]
+    return _var("std", input, dim, unbiased, correction, keepdim)[0]
 
 
 @numpy_names
@@ -459,7 +459,7 @@ def var_mean(
     >>> gg.var_mean(gg.tensor([1.0, 2.0, 3.0, 4.0]))
     (tensor(1.6667), tensor(2.5000))
     """
-    return _var("var_mean", input, dim, unbiased, correction, keepdim)  # type: ignore[no-any-return]
+    return _var("var_mean", input, dim, unbiased, correction, keepdim)
 
 
 @numpy_names
@@ -476,7 +476,7 @@ def std_mean(
     >>> gg.std_mean(gg.tensor([1.0, 2.0, 3.0, 4.0]))
     (tensor(1.2910), tensor(2.5000))
     """
-    return _var("std_mean", input, dim, unbiased, correction, keepdim)  # type: ignore[no-any-return]
+    return _var("std_mean", input, dim, unbiased, correction, keepdim)
 
 
 class LogSumExp(Op):

@@ -29,7 +29,7 @@ class Cumsum(Op):
 
     # x_j is in every y_k with k >= j: dx_j = sum over k >= j of dy_k.
     def backward(self, dy: Tensor) -> Tensor:
-        return Cumsum.apply(dy, self.dim, not self.reverse)  # type: ignore[no-any-return]
+        return Cumsum.apply(dy, self.dim, not self.reverse)
 
 
 @numpy_names
