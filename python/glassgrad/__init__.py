@@ -364,7 +364,10 @@ from glassgrad.ops.softmax import log_softmax, softmax
 # random
 from glassgrad._core import Generator, default_generator
 from glassgrad.ops.random import (
+    alpha_dropout,
     bernoulli,
+    dropout,
+    feature_alpha_dropout,
     feature_dropout,
     get_rng_state,
     initial_seed,
