@@ -41,17 +41,18 @@ constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// sums[r][v] += sum over p < depth of A(r, p) * (vector v of row p of B); b_row(p) points at that row.
-template <int R, int V, class C, class BRow>
+// sums[r][v] += sum over p < depth of A(r, p) * (vector v of row p of B); b_row(p) points at that row. With Tail the
+// last vector has only `tail` lanes and nothing behind them is touched.
+template <int R, int V, bool Tail = false, class C, class BRow>
 [[gnu::always_inline]] inline void multiply_tile(int64_t depth, const C* a, int64_t a_row, int64_t a_col,
-                                                 const BRow& b_row, Vec<C> (&sums)[R][V]) {
+                                                 const BRow& b_row, Vec<C> (&sums)[R][V], int64_t tail = 0) {
   for (int64_t p = 0; p < depth; ++p) {
     const C* b = b_row(p);
     Vec<C> bv[V];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
-      bv[v] = load(b + v * kLanes<C>);
-      __builtin_prefetch(b_row(p + 8) + v * kLanes<C>);
+      bv[v] = Tail && v == V - 1 ? load_n(b + v * kLanes<C>, tail) : load(b + v * kLanes<C>);
+      if (GG_VECTOR_BYTES == 64 || v == 0) __builtin_prefetch(b_row(p + 8) + v * kLanes<C>);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -194,10 +195,14 @@ void multiply_block(int64_t rows, int64_t columns, int64_t depth, Matrix<const C
     for (int64_t j = 0; j < columns;) {
       int64_t vectors = panel_vectors<C>(columns - j), width = vectors * kLanes<C>;
       const C* panel = b_stride ? b + j : b + j * depth;
-      int64_t stride = b_stride ? b_stride : width;
+      const int64_t stride = b_stride ? b_stride : width, tail = columns - j - (width - kLanes<C>);
+      const auto b_row = [=](int64_t p) { return panel + p * stride; };
       dispatch_tile<kTileRows, kTileVectors>(rows - i, vectors, [&]<int R, int V>() {
         Vec<C> sums[R][V] = {};
-        multiply_tile(depth, a_tile, a_row, a_col, [=](int64_t p) { return panel + p * stride; }, sums);
+        if (b_stride && tail < kLanes<C>)
+          multiply_tile<R, V, true>(depth, a_tile, a_row, a_col, b_row, sums, tail);
+        else
+          multiply_tile(depth, a_tile, a_row, a_col, b_row, sums);
         store_tile(sums, e, c, i0 + i, j0 + j, columns - j);
       });
       j += width;
@@ -293,64 +298,59 @@ template <class T>
 void gemm_by_chunks(int64_t m, int64_t n, int64_t k, int64_t chunk, Matrix<const T> a, Matrix<const T> b,
                     const Epilogue<compute_t<T>, T>& e, Matrix<T> c);
 
-// The whole product with panels of B, blocks over K innermost; T is C, or a 16-bit float with K at most one block.
+// The whole product, K blocks outermost; T is C, or a 16-bit float with K at most one block.
 template <class C, class T, class TC>
 void gemm_panels(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Epilogue<C, TC> e,
                  Matrix<TC> c) {
   constexpr bool kWiden = sizeof(C) != sizeof(T);
-  constexpr int64_t kInCache = 64 * 1024 / sizeof(C);  // elements that L2 serves at any stride
-  const int64_t blocks = ceil_div(k, kDepth), depth = round_up(ceil_div(k, blocks), 8);
+  constexpr int64_t kInCache = 64 * 1024 / sizeof(C);  // elements that are near at any stride
   const bool b_in_place = !kWiden && b.col == 1 && (m <= 3 * kTileRows || k * n <= kInCache);
   const bool a_in_place = !kWiden && (a.col == 1 || (a.row == 1 && m * k <= kInCache));
+  if constexpr (!kWiden)
+    if (a_in_place && b_in_place && k <= kDepth && 2 * m * n * k <= kPieceFlops)
+      return multiply_block(m, n, k, a, false, b.data, b.row, e, c, 0, 0);
+
   const bool slabs = !a_in_place && a.row == 1;
+  const int64_t depth = round_up(ceil_div(k, ceil_div(k, kDepth)), 8);
   const int64_t piece_columns = round_up(ceil_div(n, ceil_div(n, kBlockColumns)), kTileColumns<C>);
   // The last piece takes a last vector along: a panel of five is cut into three and two.
   const int64_t column_pieces = most(1, ceil_div(n - kLanes<C>, piece_columns));
-  const int64_t wanted_rows = kPieceFlops / (2 * least(n, piece_columns) * least(k, depth) + 1);
+  const int64_t wanted_rows = kPieceFlops / (2 * least(n, piece_columns) * least(k, depth));
   const int64_t piece_rows = most(2 * kTileRows, least(round_up(wanted_rows, kTileRows), 16 * kTileRows));
   const int64_t row_pieces = ceil_div(m, piece_rows);
-  // Rows of B in place, but for the last panel where it is not whole vectors: that one is packed.
-  const int64_t whole = b_in_place ? n / kLanes<C> * kLanes<C> : 0;
-  const int64_t packed_columns = round_up(n - whole, kLanes<C>);
-  constexpr int64_t kLocal = 2048;
-  alignas(64) C local[kLocal];
-  const bool small = packed_columns * least(k, depth) <= kLocal;
-  Scratch<C> scratch(small ? 0 : packed_columns * least(k, depth));
-  C* packed = small ? local : scratch.data();
+  const Scratch<C> packed(b_in_place ? 0 : round_up(n, kLanes<C>) * least(k, depth));
 
   for (int64_t p0 = 0; p0 < k; p0 += depth) {
     const int64_t now = least(depth, k - p0);
     if (p0) e.accumulate = true;
-    if (whole < n) {
-      const int64_t panels = most(1, ceil_div(n - whole - kLanes<C>, kTileColumns<C>));
-      const int64_t grain = b_in_place ? panels : ceil_div(1 << 15, kTileColumns<C> * now);
-      parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
-        int64_t stop = end == panels ? n - whole : end * kTileColumns<C>;
+    if (!b_in_place) {
+      const int64_t panels = most(1, ceil_div(n - kLanes<C>, kTileColumns<C>));
+      parallel_for(panels, ceil_div(1 << 15, kTileColumns<C> * now), [&](int64_t begin, int64_t end) {
+        const int64_t stop = end == panels ? n : end * kTileColumns<C>;
         for (int64_t j = begin * kTileColumns<C>; j < stop;) {
-          int64_t width = panel_vectors<C>(n - whole - j) * kLanes<C>;
-          pack_panel<C>(b.block(p0, whole + j), now, n - whole - j, width, packed + j * now);
+          const int64_t width = panel_vectors<C>(n - j) * kLanes<C>;
+          pack_panel<C>(b.block(p0, j), now, n - j, width, packed.data() + j * now);
           j += width;
         }
       });
     }
     parallel_for(row_pieces * column_pieces, 1, [&](int64_t begin, int64_t end) {
-      Scratch<C> rows_packed(a_in_place ? 0 : piece_rows * now + kLanes<C>);
+      const Scratch<C> rows_packed(a_in_place ? 0 : piece_rows * now + kLanes<C>);
       for (int64_t piece = begin; piece < end; ++piece) {
-        const int64_t i0 = piece % row_pieces * piece_rows, rows = least(piece_rows, m - i0);
-        const int64_t j0 = piece / row_pieces * piece_columns;
+        const int64_t i0 = piece % row_pieces * piece_rows, j0 = piece / row_pieces * piece_columns;
+        const int64_t rows = least(piece_rows, m - i0);
         const int64_t columns = piece / row_pieces == column_pieces - 1 ? n - j0 : piece_columns;
-        Matrix<const C> rows_of_a;
-        if constexpr (!kWiden) rows_of_a = a.block(i0, p0);
+        Matrix<const C> block;
         if (!a_in_place) {
           pack_rows<C>(a.block(i0, p0), rows, now, rows_packed.data());
-          rows_of_a = {rows_packed.data(), now, 1};
+          block = {rows_packed.data(), now, 1};
         }
-        const int64_t direct = least(columns, most(0, whole - j0));
-        if constexpr (!kWiden)
-          if (direct > 0) multiply_block(rows, direct, now, rows_of_a, slabs, b.at(p0, j0), b.row, e, c, i0, j0);
-        if (direct < columns)
-          multiply_block(rows, columns - direct, now, rows_of_a, slabs, packed + (j0 + direct - whole) * now, 0, e, c,
-                         i0, j0 + direct);
+        const C* panels = packed.data() + j0 * now;
+        if constexpr (!kWiden) {
+          if (a_in_place) block = a.block(i0, p0);
+          if (b_in_place) panels = b.at(p0, j0);
+        }
+        multiply_block(rows, columns, now, block, slabs, panels, b_in_place ? b.row : 0, e, c, i0, j0);
       }
     });
   }

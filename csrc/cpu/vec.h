@@ -136,6 +136,11 @@ template <class T> inline Vec<compute_t<T>> load_n(const T* p, int64_t n) {
     __m256i h = _mm256_maskz_loadu_epi16(__mmask16(mask), p);
     return widen<kLanes<float>>(bit_cast<typename Packed<uint16_t, kLanes<float>>::type>(h), T{});
   }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 8)
+    return bit_cast<Vec<T>>(_mm256_maskload_epi64((const long long*)p, bit_cast<__m256i>(iota<int64_t>() < n)));
+  if constexpr (sizeof(T) == 4)
+    return bit_cast<Vec<T>>(_mm256_maskload_epi32((const int*)p, bit_cast<__m256i>(iota<int32_t>() < int32_t(n))));
 #endif
   T lanes[kLanes<compute_t<T>>] = {};
   memcpy(lanes, p, size_t(n) * sizeof(T));
@@ -148,6 +153,11 @@ template <class T> inline void store_n(T* p, Vec<compute_t<T>> v, int64_t n) {
   if constexpr (sizeof(T) == 4) return _mm512_mask_storeu_epi32(p, __mmask16(mask), bit_cast<__m512i>(v));
   if constexpr (sizeof(compute_t<T>) != sizeof(T))
     return _mm256_mask_storeu_epi16(p, __mmask16(mask), bit_cast<__m256i>(narrow<kLanes<float>>(v, T{})));
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 8)
+    return _mm256_maskstore_epi64((long long*)p, bit_cast<__m256i>(iota<int64_t>() < n), bit_cast<__m256i>(v));
+  if constexpr (sizeof(T) == 4)
+    return _mm256_maskstore_epi32((int*)p, bit_cast<__m256i>(iota<int32_t>() < int32_t(n)), bit_cast<__m256i>(v));
 #endif
   T lanes[kLanes<compute_t<T>>];
   store(lanes, v);
