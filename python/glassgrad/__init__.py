@@ -336,6 +336,30 @@ from glassgrad.ops.sort import (
 )
 
 # matmul and attention
+from glassgrad.ops.matmul import (
+    addbmm,
+    addmm,
+    addmv,
+    addr,
+    baddbmm,
+    bilinear,
+    bmm,
+    cdist,
+    chain_matmul,
+    cross,
+    dot,
+    einsum,
+    ger,
+    inner,
+    kron,
+    matmul,
+    mm,
+    mv,
+    outer,
+    pdist,
+    tensordot,
+    vdot,
+)
 
 # conv, pool and resample
 from glassgrad.ops.conv import (

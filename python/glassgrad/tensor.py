@@ -752,6 +752,31 @@ class Tensor(core.TensorBase):
 
     # matmul and attention
 
+    addbmm = ops.matmul.addbmm
+    addbmm_ = in_place(ops.matmul.addbmm)
+    addmm = ops.matmul.addmm
+    addmm_ = in_place(ops.matmul.addmm)
+    addmv = ops.matmul.addmv
+    addmv_ = in_place(ops.matmul.addmv)
+    addr = ops.matmul.addr
+    addr_ = in_place(ops.matmul.addr)
+    baddbmm = ops.matmul.baddbmm
+    baddbmm_ = in_place(ops.matmul.baddbmm)
+    bmm = ops.matmul.bmm
+    cross = ops.matmul.cross
+    dot = ops.matmul.dot
+    ger = ops.matmul.ger
+    inner = ops.matmul.inner
+    kron = ops.matmul.kron
+    matmul = ops.matmul.matmul
+    mm = ops.matmul.mm
+    mv = ops.matmul.mv
+    outer = ops.matmul.outer
+    vdot = ops.matmul.vdot
+
+    def __matmul__(self, other: Any) -> Any:
+        return ops.matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+
     # softmax, norm and loss
     softmax = ops.softmax.softmax
     log_softmax = ops.softmax.log_softmax

@@ -131,18 +131,6 @@ Array dot(const Array& x, const Array& y) {
   return multiply("dot", x, y, false, false);
 }
 
-Array outer(const Array& x, const Array& y) {
-  check_ndim("outer", "input", x, 1);
-  check_ndim("outer", "vec2", y, 1);
-  check_same_device("outer", x, y);
-  DType t = result_type(x, y);
-  Array a = x.to(t), b = y.to(t);
-  check<DTypeError>(t != DType::Bool, "outer: input ", x, " and vec2 ", y, ": bool has no product");
-  Array out = Array::empty({a.size(0), b.size(0)}, t, a.device());
-  product(as_matrix(a, false), as_matrix(b, true), {}, 1, 0, out);
-  return out;
-}
-
 // beta input + alpha a b: addmm, addmv, baddbmm. `input` broadcasts to the product's shape.
 Array addmm(const std::string& name, const Array& input, const Array& a, const Array& b, double beta, double alpha) {
   const char* op = name.c_str();
@@ -258,7 +246,6 @@ void bind_matmul(pybind11::module_& m) {
   python::def<&bmm>(m, "bmm", {"input", "mat2"});
   python::def<&mv>(m, "mv", {"input", "vec"});
   python::def<&dot>(m, "dot", {"input", "tensor"});
-  python::def<&outer>(m, "outer", {"input", "vec2"});
   python::def<&addmm>(m, "addmm", {"op", "input", "a", "b", "beta", "alpha"});
   python::def<&linear>(m, "linear", {"input", "weight", "bias"});
   python::def<&cdist_forward>(m, "cdist_forward", {"x1", "x2", "p"});

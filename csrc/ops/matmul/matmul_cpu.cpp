@@ -58,10 +58,7 @@ template <class T> void multiply_integers(const MatmulProblem& q, const Operands
         for (int64_t p = 0; p < q.k; ++p) {
           uint64_t x = uint64_t(int64_t(*o.a.at(i, p)));
           const T* b = o.b.at(p, j0);
-          if (o.b.col == 1)
-            for (int64_t j = 0; j < n; ++j) sums[j] += x * uint64_t(int64_t(b[j]));
-          else
-            for (int64_t j = 0; j < n; ++j) sums[j] += x * uint64_t(int64_t(b[j * o.b.col]));
+          for (int64_t j = 0; j < n; ++j) sums[j] += x * uint64_t(int64_t(b[j * o.b.col]));
         }
         for (int64_t j = 0; j < n; ++j) {
           uint64_t s = uint64_t(alpha) * sums[j];
