@@ -7,8 +7,8 @@
 //
 // The order in which K is summed depends on the sizes alone, never on threads: work is cut over M and N, and a long K
 // over few outputs into fixed chunks added in order. gemm() may be called from inside a parallel_for piece: it then
-// runs alone. For other shapes of product (convolution, attention) take multiply_tile, which asks for each row of B
-// through a functor.
+// runs alone. For products of another shape take multiply_block, or multiply_tile, which asks for each row of B through
+// a functor.
 #pragma once
 #include "core/parallel.h"
 #include "cpu/scratch.h"
@@ -184,22 +184,27 @@ template <class C, class T> void pack_rows(Matrix<const T> a, int64_t rows, int6
   }
 }
 
-// One K block of a block of C: rows x columns, panels of B packed one after the other (each depth * its width), or rows
-// of B in place with stride b_stride where b_stride is not 0.
+// How the operands of a block lie: as given by their strides, or packed by pack_rows (slabs) and pack_panel (panels,
+// one after the other, each as long as the block is deep).
+struct Packing {
+  bool slabs = false, panels = false;
+};
+
+// One K block of rows x columns of C, whose first element is at (i0, j0). Rows of B are dense.
 template <class C, class T>
-void multiply_block(int64_t rows, int64_t columns, int64_t depth, Matrix<const C> a, bool slabs, const C* b,
-                    int64_t b_stride, const Epilogue<C, T>& e, Matrix<T> c, int64_t i0, int64_t j0) {
+void multiply_block(int64_t rows, int64_t columns, int64_t depth, Matrix<const C> a, Matrix<const C> b, Packing packing,
+                    const Epilogue<C, T>& e, Matrix<T> c, int64_t i0 = 0, int64_t j0 = 0) {
   for (int64_t i = 0; i < rows; i += kTileRows) {
-    const C* a_tile = slabs ? a.data + i * depth : a.at(i, 0);
-    int64_t a_row = slabs ? 1 : a.row, a_col = slabs ? kTileRows : a.col;
+    const C* a_tile = packing.slabs ? a.data + i * depth : a.at(i, 0);
+    int64_t a_row = packing.slabs ? 1 : a.row, a_col = packing.slabs ? kTileRows : a.col;
     for (int64_t j = 0; j < columns;) {
       int64_t vectors = panel_vectors<C>(columns - j), width = vectors * kLanes<C>;
-      const C* panel = b_stride ? b + j : b + j * depth;
-      const int64_t stride = b_stride ? b_stride : width, tail = columns - j - (width - kLanes<C>);
+      const C* panel = packing.panels ? b.data + j * depth : b.data + j;
+      const int64_t stride = packing.panels ? width : b.row, tail = columns - j - (width - kLanes<C>);
       const auto b_row = [=](int64_t p) { return panel + p * stride; };
       dispatch_tile<kTileRows, kTileVectors>(rows - i, vectors, [&]<int R, int V>() {
         Vec<C> sums[R][V] = {};
-        if (b_stride && tail < kLanes<C>)
+        if (!packing.panels && tail < kLanes<C>)
           multiply_tile<R, V, true>(depth, a_tile, a_row, a_col, b_row, sums, tail);
         else
           multiply_tile(depth, a_tile, a_row, a_col, b_row, sums);
@@ -308,7 +313,7 @@ void gemm_panels(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<cons
   const bool a_in_place = !kWiden && (a.col == 1 || (a.row == 1 && m * k <= kInCache));
   if constexpr (!kWiden)
     if (a_in_place && b_in_place && k <= kDepth && 2 * m * n * k <= kPieceFlops)
-      return multiply_block(m, n, k, a, false, b.data, b.row, e, c, 0, 0);
+      return multiply_block(m, n, k, a, b, {}, e, c);
 
   const bool slabs = !a_in_place && a.row == 1;
   const int64_t depth = round_up(ceil_div(k, ceil_div(k, kDepth)), 8);
@@ -345,12 +350,12 @@ void gemm_panels(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<cons
           pack_rows<C>(a.block(i0, p0), rows, now, rows_packed.data());
           block = {rows_packed.data(), now, 1};
         }
-        const C* panels = packed.data() + j0 * now;
+        Matrix<const C> panels{packed.data() + j0 * now, 0, 1};
         if constexpr (!kWiden) {
           if (a_in_place) block = a.block(i0, p0);
-          if (b_in_place) panels = b.at(p0, j0);
+          if (b_in_place) panels = b.block(p0, j0);
         }
-        multiply_block(rows, columns, now, block, slabs, panels, b_in_place ? b.row : 0, e, c, i0, j0);
+        multiply_block(rows, columns, now, block, panels, {slabs, !b_in_place}, e, c, i0, j0);
       }
     });
   }

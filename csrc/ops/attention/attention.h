@@ -1,0 +1,34 @@
+// Scaled dot-product attention, O = softmax(scale Q K^T + mask) V, by tiles: the score matrix is never stored.
+#pragma once
+#include "core/dtype.h"
+#include "core/kernels.h"
+
+namespace gg {
+
+// Q (batch, heads, L, E), K (batch, kv_heads, S, E), V (batch, kv_heads, S, F); query head h reads key head
+// h / (heads / kv_heads). Strides are in items: batch, head, row; elements of a row are dense. dtype is float32 or float64.
+struct AttentionProblem {
+  int64_t batch, heads, kv_heads, l, s, e, f;
+  const void *q, *k, *v;
+  int64_t q_strides[3], k_strides[3], v_strides[3];
+  const void* mask;  // null, bool (true keeps) or of the problem's dtype (added): (batch, heads, L, S) by strides
+  bool mask_is_bool;
+  int64_t mask_strides[4];
+  bool causal;  // query i sees keys 0..i
+  double scale;
+  double dropout;  // the probability that a weight is dropped; each weight has its own Philox counter, seed and offset
+  uint64_t seed, offset;
+};
+
+struct AttentionKernels {
+  // out (batch, heads, L, F) by strides; lse (batch, heads, L) dense: the log of each row's sum of exponentials, +inf where
+  // every key of the row is masked (the row of out is then 0).
+  void (*attention_forward)(DType, const AttentionProblem&, void* out, const int64_t* out_strides, void* lse);
+  // dq, dk, dv dense; dscores (batch, heads, L, S) dense is the gradient by the scores, or null where no mask wants it.
+  void (*attention_backward)(DType, const AttentionProblem&, const void* dout, const int64_t* dout_strides,
+                             const void* out, const int64_t* out_strides, const void* lse, void* dq, void* dk, void* dv,
+                             void* dscores);
+};
+GG_KERNELS(AttentionKernels, attention_kernels)
+
+}  // namespace gg
