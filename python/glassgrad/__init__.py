@@ -353,6 +353,7 @@ from glassgrad.ops.matmul import (
     inner,
     kron,
     matmul,
+    matrix_power,
     mm,
     mv,
     outer,

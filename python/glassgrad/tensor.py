@@ -769,6 +769,7 @@ class Tensor(core.TensorBase):
     inner = ops.matmul.inner
     kron = ops.matmul.kron
     matmul = ops.matmul.matmul
+    matrix_power = ops.matmul.matrix_power
     mm = ops.matmul.mm
     mv = ops.matmul.mv
     outer = ops.matmul.outer

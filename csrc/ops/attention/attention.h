@@ -6,7 +6,8 @@
 namespace gg {
 
 // Q (batch, heads, L, E), K (batch, kv_heads, S, E), V (batch, kv_heads, S, F); query head h reads key head
-// h / (heads / kv_heads). Strides are in items: batch, head, row; elements of a row are dense. dtype is float32 or float64.
+// h / (heads / kv_heads). Strides are in items: batch, head, row; elements of a row are dense. dtype is float32 or
+// float64.
 struct AttentionProblem {
   int64_t batch, heads, kv_heads, l, s, e, f;
   const void *q, *k, *v;
@@ -21,8 +22,8 @@ struct AttentionProblem {
 };
 
 struct AttentionKernels {
-  // out (batch, heads, L, F) by strides; lse (batch, heads, L) dense: the log of each row's sum of exponentials, +inf where
-  // every key of the row is masked (the row of out is then 0).
+  // out (batch, heads, L, F) by strides; lse (batch, heads, L) dense: the log of each row's sum of exponentials, +inf
+  // where every key of the row is masked (the row of out is then 0).
   void (*attention_forward)(DType, const AttentionProblem&, void* out, const int64_t* out_strides, void* lse);
   // dq, dk, dv dense; dscores (batch, heads, L, S) dense is the gradient by the scores, or null where no mask wants it.
   void (*attention_backward)(DType, const AttentionProblem&, const void* dout, const int64_t* dout_strides,

@@ -88,8 +88,8 @@ Array multiply(const char* op, const Array& x, const Array& y, bool transposed_x
   Dims a_batch = a.shape(), b_batch = b.shape(), shape;
   a_batch.n -= 2;
   b_batch.n -= 2;
-  check<ShapeError>(broadcast_shapes(a_batch, b_batch, &shape), op, ": x ", x, " and y ", y, ": the batch axes ", a_batch,
-                    " and ", b_batch, " do not broadcast");
+  check<ShapeError>(broadcast_shapes(a_batch, b_batch, &shape), op, ": x ", x, " and y ", y, ": the batch axes ",
+                    a_batch, " and ", b_batch, " do not broadcast");
   shape.push(a.size(a.ndim() - 2));
   shape.push(b.size(b.ndim() - 1));
   Array out = Array::empty(shape, x.dtype(), x.device());
@@ -176,8 +176,8 @@ Array linear(const Array& x, const Array& weight, const std::optional<Array>& bi
                     " differ");
   if (bias) {
     check_operands("linear", "input", x, "bias", *bias);
-    check<ShapeError>(bias->ndim() <= 1 && (bias->numel() == 1 || bias->numel() == weight.size(0)), "linear: bias ", *bias,
-                      " and weight ", weight, ": bias must be (", weight.size(0), ",)");
+    check<ShapeError>(bias->ndim() <= 1 && (bias->numel() == 1 || bias->numel() == weight.size(0)), "linear: bias ",
+                      *bias, " and weight ", weight, ": bias must be (", weight.size(0), ",)");
   }
   Dims shape = x.shape();
   --shape.n;
@@ -203,8 +203,8 @@ Array cdist_forward(const Array& x, const Array& y, double p) {
   Dims x_batch = x.shape(), y_batch = y.shape(), shape;
   x_batch.n -= 2;
   y_batch.n -= 2;
-  check<ShapeError>(broadcast_shapes(x_batch, y_batch, &shape), "cdist: x1 ", x, " and x2 ", y, ": the batch axes ", x_batch,
-                    " and ", y_batch, " do not broadcast");
+  check<ShapeError>(broadcast_shapes(x_batch, y_batch, &shape), "cdist: x1 ", x, " and x2 ", y, ": the batch axes ",
+                    x_batch, " and ", y_batch, " do not broadcast");
   int64_t batch = product(shape);
   Dims x_shape = shape, y_shape = shape;
   x_shape.push(m), x_shape.push(t);

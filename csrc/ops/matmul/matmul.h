@@ -6,7 +6,8 @@
 
 namespace gg {
 
-// For every index of the batch: A (M, K), B (K, N), C and D (M, N). Strides are in items; a stride of 0 repeats a matrix.
+// For every index of the batch: A (M, K), B (K, N), C and D (M, N). Strides are in items; a stride of 0 repeats a
+// matrix.
 struct MatmulProblem {
   int64_t m, n, k;
   double alpha, beta;
@@ -19,8 +20,8 @@ struct MatmulProblem {
 
 struct MatmulKernels {
   void (*matmul)(DType, const MatmulProblem&);
-  // out[b, i, j] = (sum over t of |x[b, i, t] - y[b, j, t]|^p)^(1/p) for x (batch, M, T) and y (batch, N, T), all dense;
-  // p = 0 counts the coordinates that differ, p = inf takes the largest difference.
+  // out[b, i, j] = (sum over t of |x[b, i, t] - y[b, j, t]|^p)^(1/p) for x (batch, M, T) and y (batch, N, T), all
+  // dense; p = 0 counts the coordinates that differ, p = inf takes the largest difference.
   void (*cdist_forward)(DType, double p, const void* x, const void* y, void* out, int64_t batch, int64_t m, int64_t n,
                         int64_t t);
   // dx from dout and out; dy by the same call with x and y exchanged and the strides of (i, j) in dout and out as well.

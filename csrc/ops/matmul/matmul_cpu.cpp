@@ -168,8 +168,8 @@ void cdist_forward(DType dtype, double p, const void* x, const void* y, void* ou
   });
 }
 
-// d out / d x_t = sign(x_t - y_t) (|x_t - y_t| / out)^(p - 1), 0 where out is 0. For p = inf only the largest coordinate
-// counts (all of them, where several are); for p = 0 nothing does.
+// d out / d x_t = sign(x_t - y_t) (|x_t - y_t| / out)^(p - 1), 0 where out is 0. For p = inf only the largest
+// coordinate counts (all of them, where several are); for p = 0 nothing does.
 template <class C> C distance_slope(double p, C diff, C dist) {
   if (dist == C(0) || p == 0) return 0;
   const C size = diff < 0 ? -diff : diff, sign = diff > 0 ? C(1) : diff < 0 ? C(-1) : C(0);

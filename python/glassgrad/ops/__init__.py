@@ -2,12 +2,14 @@
 
 from glassgrad.ops import (
     activation,
+    attention,
     creation,
     elementwise,
     embedding,
     index,
     layout,
     loss,
+    matmul,
     norm,
     random,
     reduce,
@@ -18,12 +20,14 @@ from glassgrad.ops import (
 
 __all__ = [
     "activation",
+    "attention",
     "creation",
     "elementwise",
     "embedding",
     "index",
     "layout",
     "loss",
+    "matmul",
     "norm",
     "random",
     "reduce",

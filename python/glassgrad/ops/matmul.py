@@ -34,13 +34,17 @@ __all__ = [
     "inner",
     "kron",
     "linear",
+    "linalg_cross",
     "matmul",
+    "matrix_power",
     "mm",
+    "multi_dot",
     "mv",
     "outer",
     "pdist",
     "tensordot",
     "vdot",
+    "vecdot",
 ]
 
 Number = Union[int, float]
@@ -406,19 +410,92 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
     return (x * y).reshape([p * q for p, q in zip(x_shape, y_shape)])
 
 
+def multi_dot(tensors: Sequence[Tensor], *, out: None = None) -> Tensor:
+    """The product of two matrices or more, in the order that takes the fewest multiplications.
+
+    The first may be a row and the last a column, given as vectors. The order is found by dynamic programming over
+    intervals (Cormen, Leiserson, Rivest and Stein, "Introduction to Algorithms", 15.2).
+
+    >>> gg.linalg.multi_dot([gg.ones(1, 2), gg.ones(2, 3), gg.ones(3, 1)])
+    tensor([[6.]])
+    """
+    chain = list(tensors)
+    n = len(chain)
+    given = ", ".join(map(_describe, chain))
+    if n < 2:
+        raise core.ShapeError(f"multi_dot: takes two tensors or more, got {n}")
+    if any(x.ndim != 2 for x in chain[1:-1]) or any(x.ndim not in (1, 2) for x in (chain[0], chain[-1])):
+        raise core.ShapeError(f"multi_dot: tensors {given} must be matrices; the first and the last may be vectors")
+    row, column = chain[0].ndim == 1, chain[-1].ndim == 1
+    if row:
+        chain[0] = chain[0].unsqueeze(0)
+    if column:
+        chain[-1] = chain[-1].unsqueeze(1)
+    for x, y in zip(chain, chain[1:]):
+        if x.shape[1] != y.shape[0]:
+            raise core.ShapeError(f"multi_dot: tensors {given}: inner dimensions {x.shape[1]} and {y.shape[0]} differ")
+    sizes = [x.shape[0] for x in chain] + [chain[-1].shape[1]]
+    cost = {(i, i): 0 for i in range(n)}
+    cut: dict[tuple[int, int], int] = {}
+    for length in range(1, n):
+        for i in range(n - length):
+            j = i + length
+            cost[i, j], cut[i, j] = min(
+                (cost[i, k] + cost[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)
+            )
+
+    def product(i: int, j: int) -> Tensor:
+        return chain[i] if i == j else product(i, cut[i, j]) @ product(cut[i, j] + 1, j)
+
+    shape = [] if row else [sizes[0]]
+    return product(0, n - 1).reshape(shape if column else [*shape, sizes[-1]])
+
+
 def chain_matmul(*matrices: Tensor) -> Tensor:
     """The product of several matrices in the cheapest order: `gg.linalg.multi_dot`.
 
     >>> gg.chain_matmul(gg.ones(1, 2), gg.ones(2, 3), gg.ones(3, 1))
     tensor([[6.]])
     """
-    from glassgrad.linalg import multi_dot
-
     if len(matrices) == 1 and isinstance(matrices[0], (list, tuple)):
         matrices = tuple(matrices[0])
-    if len(matrices) == 1:
-        return matrices[0]
-    return multi_dot(matrices)
+    return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
+
+
+def matrix_power(input: Tensor, n: int) -> Tensor:
+    """The n-th power of square matrices (..., M, M), n >= 0, by repeated squaring; n = 0 gives the identity.
+
+    >>> gg.matrix_power(gg.tensor([[1.0, 1.0], [0.0, 1.0]]), 5)
+    tensor([[1., 5.],
+            [0., 1.]])
+    """
+    if input.ndim < 2 or input.shape[-1] != input.shape[-2]:
+        raise core.ShapeError(f"matrix_power: input {_describe(input)} must hold square matrices")
+    if n < 0:
+        raise ValueError(f"matrix_power: n is {n}; negative powers need an inverse, which is not provided")
+    power: Tensor | None = None
+    square = input
+    while n:
+        if n & 1:
+            power = square if power is None else power @ square
+        n >>= 1
+        if n:
+            square = square @ square
+    if power is None:
+        m = input.shape[-1]
+        rows = input.new_ones((m, m)).tril()
+        return (rows - rows.tril(-1)).expand(input.shape).clone()
+    return power.clone() if power is input else power
+
+
+@numpy_names
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+    """The scalar products sum_k x_k y_k along one axis; the others broadcast.
+
+    >>> gg.linalg.vecdot(gg.tensor([[1.0, 2.0], [3.0, 4.0]]), gg.tensor([1.0, 1.0]))
+    tensor([3., 7.])
+    """
+    return (x * y).sum(dim)
 
 
 @numpy_names
@@ -443,6 +520,15 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
             f"cross: input {_describe(input)} and other {_describe(other)}: axis {dim} must have 3 elements in both"
         )
     return input.roll(-1, dim) * other.roll(-2, dim) - input.roll(-2, dim) * other.roll(-1, dim)
+
+
+def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
+    """The vector product along `dim`, the last axis unless given: `cross`, as `gg.linalg.cross`.
+
+    >>> gg.linalg.cross(gg.tensor([1.0, 0.0, 0.0]), gg.tensor([0.0, 1.0, 0.0]))
+    tensor([0., 0., 1.])
+    """
+    return cross(input, other, dim)
 
 
 def _axis(op: str, dim: int, x: Tensor) -> int:
