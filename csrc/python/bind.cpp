@@ -166,7 +166,7 @@ void bind_types(pybind11::module_& m) {
                                           bases.ptr(), nullptr);
   m.add_object("ShapeError", py::reinterpret_borrow<py::object>(shape_error));
 
-  py::class_<DTypeTag>(m, "dtype", "An element type.")
+  py::class_<DTypeTag>(m, "dtype", "An element type: float32 and its kin.\n\n>>> gg.float32.itemsize\n4\n")
       .def_property_readonly("name", [](const DTypeTag& d) { return std::string(name(d.t)); })
       .def_property_readonly("itemsize", [](const DTypeTag& d) { return item_size(d.t); })
       .def_property_readonly("is_floating_point", [](const DTypeTag& d) { return is_floating(d.t); })
@@ -180,7 +180,7 @@ void bind_types(pybind11::module_& m) {
     dtype_objects[i] = o.release().ptr();
   }
 
-  py::class_<DeviceTag>(m, "device", "Where a tensor's elements are: device('cpu'), device('cuda', 0), device('simt').")
+  py::class_<DeviceTag>(m, "device", "Where a tensor's elements are: device('cpu'), device('cuda', 0), device('simt').\n\n>>> gg.device('cpu').type\n'cpu'\n")
       .def(py::init([](const py::object& type, const py::object& index) {
              Device d;
              try {

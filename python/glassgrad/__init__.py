@@ -17,18 +17,13 @@ from glassgrad._core import (
     bool,  # noqa: A004
     device,
     dtype,
-    empty_cache,
     float16,
     float32,
     float64,
-    get_num_threads,
     int8,
     int16,
     int32,
     int64,
-    promote_types,
-    reset_peak_memory_stats,
-    set_num_threads,
     uint8,
 )
 # fmt: on
@@ -414,7 +409,19 @@ from glassgrad.ops.random import (
 # Tensor, graph and packages
 from glassgrad import autograd, data, inspect, io, linalg, nn, ops, optim, random, testing, utils
 from glassgrad.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
-from glassgrad.config import can_cast, config, finfo, iinfo, memory_stats, result_type
+from glassgrad.config import (
+    can_cast,
+    config,
+    empty_cache,
+    finfo,
+    get_num_threads,
+    iinfo,
+    memory_stats,
+    promote_types,
+    reset_peak_memory_stats,
+    result_type,
+    set_num_threads,
+)
 from glassgrad.io import load, load_npz, save
 from glassgrad.memory_format import channels_last, channels_last_3d, contiguous_format, memory_format, preserve_format
 from glassgrad.printing import set_printoptions

@@ -11,7 +11,67 @@ import numpy as np
 
 from glassgrad import _core as core
 
-__all__ = ["can_cast", "config", "finfo", "iinfo", "memory_stats", "result_type"]
+__all__ = [
+    "can_cast",
+    "config",
+    "empty_cache",
+    "finfo",
+    "get_num_threads",
+    "iinfo",
+    "memory_stats",
+    "promote_types",
+    "reset_peak_memory_stats",
+    "result_type",
+    "set_num_threads",
+]
+
+
+def set_num_threads(n: int) -> None:
+    """How many threads a kernel may use; results do not depend on it. GLASSGRAD_NUM_THREADS sets it from outside.
+
+    >>> before = gg.get_num_threads()
+    >>> gg.set_num_threads(1)
+    >>> gg.get_num_threads()
+    1
+    >>> gg.set_num_threads(before)
+    """
+    core.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """How many threads a kernel may use: at first one for each core this process may run on.
+
+    >>> gg.get_num_threads() >= 1
+    True
+    """
+    return core.get_num_threads()
+
+
+def empty_cache() -> None:
+    """Gives the memory that the allocator keeps for reuse back to the system.
+
+    >>> gg.empty_cache()
+    >>> gg.memory_stats()["cached_bytes"]
+    0
+    """
+    core.empty_cache()
+
+
+def reset_peak_memory_stats() -> None:
+    """Starts the peak of `memory_stats` again from the bytes in use now.
+
+    >>> gg.reset_peak_memory_stats()
+    """
+    core.reset_peak_memory_stats()
+
+
+def promote_types(type1: Any, type2: Any) -> Any:
+    """The smallest dtype of PyTorch's promotion lattice that holds both.
+
+    >>> gg.promote_types(gg.int32, gg.float16)
+    glassgrad.float16
+    """
+    return core.promote_types(type1, type2)
 
 
 def config() -> dict[str, Any]:
