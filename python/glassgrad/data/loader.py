@@ -8,6 +8,8 @@ raised in the main process with the worker's number, the index and the original 
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import itertools
 import multiprocessing
 import os
@@ -348,13 +350,10 @@ class _Workers:
             if process.is_alive():
                 process.terminate()
                 process.join()
-        while True:  # batches nobody will read: their shared memory must go
-            try:
-                _, _, payload = self.results.get_nowait()
-            except (queue.Empty, OSError):
-                break
-            if payload[0] == "batch":
-                _open(payload[1])
+        for process in self.processes:  # batches that nobody will read, some perhaps never announced
+            for left in glob.glob(f"/dev/shm/{_block_name(os.getpid(), process.pid, '*')}"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(left)
         for q in [*self.queues, self.results]:
             q.close()
             q.cancel_join_thread()
@@ -435,6 +434,10 @@ class _Slot:
 _block_numbers = itertools.count()
 
 
+def _block_name(receiver: Any, worker: Any, number: Any) -> str:
+    return f"glassgrad_{receiver}_{worker}_{number}"
+
+
 def _share(batch: Any) -> tuple[str | None, Any]:
     """Moves all arrays of a batch into one block of shared memory."""
     arrays: list[NDArray[Any]] = []
@@ -462,7 +465,7 @@ def _share(batch: Any) -> tuple[str | None, Any]:
     placed = place(batch)
     if size == 0:
         return None, placed
-    name = f"glassgrad_{os.getppid()}_{os.getpid()}_{next(_block_numbers)}"
+    name = _block_name(os.getppid(), os.getpid(), next(_block_numbers))
     block = shared_memory.SharedMemory(name, create=True, size=size)
     at = 0
     for array in arrays:
