@@ -387,7 +387,7 @@ void gemm(int64_t m, int64_t n, int64_t k, compute_t<T> alpha, Matrix<const T> a
   constexpr int64_t kLong = 4 * kDepth;
   if (k >= 2 * kLong && m * n <= 128 * 128) return gemm_by_chunks(m, n, k, kLong, a, b, e, c);
   if (m <= kThinRows && (b.col == 1 || (b.row == 1 && a.col == 1))) {
-    const bool dots = b.col != 1 || (b.row == 1 && n == 1);
+    const bool dots = b.col != 1 || (n == 1 && b.row == 1 && a.col == 1);
     const int64_t grain = round_up(most(1, 100000 / k), 512 / (dots ? 16 : 1));
     parallel_for(n, grain, [&](int64_t begin, int64_t end) {
       dispatch_tile<int(kThinRows), 1>(m, 1, [&]<int R, int V>() {

@@ -198,17 +198,18 @@ template <class C> inline C max_lanes(Vec<C> v) {
   return reduce_lanes<C>(v, [](C a, C b) { return a > b ? a : b; });
 }
 
-// exp by Cody and Waite: x = k ln 2 + r with |r| <= ln 2 / 2, a polynomial for exp(r), then k into the exponent in two
-// steps so that results down to the subnormals are right. Error below 1 ulp (float) and 1.5 ulp (double).
-inline Vec<float> exp(Vec<float> x) {
+// exp by Cody and Waite: x = k ln 2 + r with |r| <= ln 2 / 2, so exp(x) = p 2^k with a polynomial p for exp(r). NaN stays
+// in p; k is then arbitrary.
+template <class C> struct ExpParts {
+  Vec<C> p;
+  Mask<C> k;
+};
+inline ExpParts<float> exp_parts(Vec<float> x) {
   using V = Vec<float>;
-  using I = Vec<int32_t>;
-  V clamped = x > 89.0f ? splat(89.0f) : x;
-  clamped = clamped < -104.0f ? splat(-104.0f) : clamped;
   const V magic = splat(0x1.8p23f);  // adding it leaves the rounded integer in the low bits
-  V shifted = clamped * 1.44269504f + magic;
+  V shifted = x * 1.44269504f + magic;
   V k = shifted - magic;
-  V r = clamped - k * 0x1.62e4p-1f;
+  V r = x - k * 0x1.62e4p-1f;
   r = r - k * 0x1.7f7d1cp-20f;
   V p = splat(0x1.6850e4p-10f);
   p = p * r + 0x1.123bccp-7f;
@@ -216,21 +217,14 @@ inline Vec<float> exp(Vec<float> x) {
   p = p * r + 0x1.55548ep-3f;
   p = p * r + 0x1.fffff8p-2f;
   p = p * r * r + r + 1.0f;
-  I ki = __builtin_convertvector(k, I);
-  I half = ki >> 1;
-  V lo = bit_cast<V>((half + 127) << 23), hi = bit_cast<V>((ki - half + 127) << 23);
-  V y = p * lo * hi;
-  return x == x ? y : x;
+  return {p, bit_cast<Mask<float>>(shifted) - bit_cast<Mask<float>>(magic)};
 }
-inline Vec<double> exp(Vec<double> x) {
+inline ExpParts<double> exp_parts(Vec<double> x) {
   using V = Vec<double>;
-  using I = Vec<int64_t>;
-  V clamped = x > 710.0 ? splat(710.0) : x;
-  clamped = clamped < -746.0 ? splat(-746.0) : clamped;
   const V magic = splat(0x1.8p52);
-  V shifted = clamped * 1.4426950408889634 + magic;
+  V shifted = x * 1.4426950408889634 + magic;
   V k = shifted - magic;
-  V r = clamped - k * 0x1.62e42fee00000p-1;
+  V r = x - k * 0x1.62e42fee00000p-1;
   r = r - k * 0x1.a39ef35793c76p-33;
   V p = splat(1.0 / 6227020800.0);
   p = p * r + 1.0 / 479001600.0;
@@ -245,11 +239,41 @@ inline Vec<double> exp(Vec<double> x) {
   p = p * r + 1.0 / 6.0;
   p = p * r + 0.5;
   p = p * r * r + r + 1.0;
-  I ki = bit_cast<I>(shifted) - bit_cast<I>(magic);  // an integer conversion has no instruction before AVX-512
-  I half = ki >> 1;
-  V lo = bit_cast<V>((half + 1023) << 52), hi = bit_cast<V>((ki - half + 1023) << 52);
-  V y = p * lo * hi;
+  // Not by conversion: that to int64 has no instruction before AVX-512.
+  return {p, bit_cast<Mask<double>>(shifted) - bit_cast<Mask<double>>(magic)};
+}
+
+// 2^k enters in two steps, so that results down to the subnormals are right. Error below 1 ulp (float) and 1.5 ulp (double).
+inline Vec<float> exp(Vec<float> x) {
+  Vec<float> clamped = x > 89.0f ? splat(89.0f) : x;
+  clamped = clamped < -104.0f ? splat(-104.0f) : clamped;
+  auto [p, k] = exp_parts(clamped);
+  Mask<float> half = k >> 1;
+  Vec<float> lo = bit_cast<Vec<float>>((half + 127) << 23), hi = bit_cast<Vec<float>>((k - half + 127) << 23);
+  Vec<float> y = p * lo * hi;
   return x == x ? y : x;
+}
+inline Vec<double> exp(Vec<double> x) {
+  Vec<double> clamped = x > 710.0 ? splat(710.0) : x;
+  clamped = clamped < -746.0 ? splat(-746.0) : clamped;
+  auto [p, k] = exp_parts(clamped);
+  Mask<double> half = k >> 1;
+  Vec<double> lo = bit_cast<Vec<double>>((half + 1023) << 52), hi = bit_cast<Vec<double>>((k - half + 1023) << 52);
+  Vec<double> y = p * lo * hi;
+  return x == x ? y : x;
+}
+
+// exp for x <= 0 or NaN, 0 below the normal numbers: for weights of a softmax, where a subnormal result would cost a
+// hundred times its worth.
+inline Vec<float> exp_of_negative(Vec<float> x) {
+  const Vec<float> clamped = x < -87.0f ? splat(-87.0f) : x;
+  auto [p, k] = exp_parts(clamped);
+  return x < -87.0f ? Vec<float>{} : p * bit_cast<Vec<float>>((k + 127) << 23);
+}
+inline Vec<double> exp_of_negative(Vec<double> x) {
+  const Vec<double> clamped = x < -708.0 ? splat(-708.0) : x;
+  auto [p, k] = exp_parts(clamped);
+  return x < -708.0 ? Vec<double>{} : p * bit_cast<Vec<double>>((k + 1023) << 52);
 }
 
 }  // namespace

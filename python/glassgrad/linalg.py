@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from glassgrad import _core as core
 from glassgrad.ops import reduce
 from glassgrad.ops._names import numpy_names
+from glassgrad.ops.matmul import linalg_cross as cross
+from glassgrad.ops.matmul import matmul, matrix_power, multi_dot, vecdot
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
-__all__ = ["matrix_norm", "norm", "vector_norm"]
+__all__ = ["cross", "matmul", "matrix_norm", "matrix_power", "multi_dot", "norm", "vecdot", "vector_norm"]
 
 
 @numpy_names

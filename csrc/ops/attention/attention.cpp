@@ -1,8 +1,7 @@
 // The front of attention: shapes, dtypes, the mask's broadcast, and any number of leading axes as (batch, heads).
 #include "ops/attention/attention.h"
 
-#include <math.h>
-
+#include "ops/random/random.h"
 #include "python/bind.h"
 
 namespace gg {
@@ -34,12 +33,12 @@ struct Prepared {
   AttentionProblem problem{};
 };
 
-Prepared prepare(const Array& query, const Array& key, const Array& value, const std::optional<Array>& mask, bool causal,
-                 std::optional<double> scale, double dropout) {
+Prepared prepare(const Array& query, const Array& key, const Array& value, const std::optional<Array>& mask,
+                 bool causal, double scale, double dropout) {
   const char* op = "scaled_dot_product_attention";
   auto describe_all = [&] { return message("query ", query, ", key ", key, " and value ", value); };
-  check<ShapeError>(query.ndim() >= 2 && key.ndim() == query.ndim() && value.ndim() == query.ndim(), op, ": ", describe_all(),
-                    " must have two axes or more, and as many");
+  check<ShapeError>(query.ndim() >= 2 && key.ndim() == query.ndim() && value.ndim() == query.ndim(), op, ": ",
+                    describe_all(), " must have two axes or more, and as many");
   check_floating(op, "query", query);
   check<DTypeError>(query.dtype() == key.dtype() && query.dtype() == value.dtype(), op, ": ", describe_all(),
                     ": the dtypes differ");
@@ -75,7 +74,7 @@ Prepared prepare(const Array& query, const Array& key, const Array& value, const
   take_strides(r.k, p.k_strides);
   take_strides(r.v, p.v_strides);
   p.causal = causal;
-  p.scale = scale ? *scale : 1 / ::sqrt(double(p.e));
+  p.scale = scale;
   p.dropout = dropout;
   if (mask) {
     Dims shape = query.shape(), broadcast;
@@ -83,8 +82,8 @@ Prepared prepare(const Array& query, const Array& key, const Array& value, const
     check_same_device(op, query, *mask);
     check<ShapeError>(mask->ndim() <= n && broadcast_shapes(mask->shape(), shape, &broadcast) && broadcast == shape, op,
                       ": attn_mask ", *mask, " does not broadcast to ", shape);
-    check<DTypeError>(mask->dtype() == DType::Bool || mask->dtype() == query.dtype() || mask->dtype() == DType::Float32, op,
-                      ": attn_mask ", *mask, " must be bool, float32 or ", query.dtype(), " like query ", query);
+    check<DTypeError>(mask->dtype() == DType::Bool || mask->dtype() == query.dtype() || mask->dtype() == DType::Float32,
+                      op, ": attn_mask ", *mask, " must be bool, float32 or ", query.dtype(), " like query ", query);
     p.mask_is_bool = mask->dtype() == DType::Bool;
     r.mask = four_axes((p.mask_is_bool ? *mask : mask->to(r.q.dtype())).expand(shape));
     p.mask = r.mask.bytes();
@@ -95,11 +94,16 @@ Prepared prepare(const Array& query, const Array& key, const Array& value, const
 
 }  // namespace
 
-// The output, and the log of each row's sum of exponentials for backward.
-std::tuple<Array, Array> attention_forward(const Array& query, const Array& key, const Array& value,
-                                           const std::optional<Array>& mask, bool causal, std::optional<double> scale,
-                                           double dropout) {
+// The output, the log of each row's sum of exponentials for backward, and the random stream that dropout took.
+std::tuple<Array, Array, int64_t, int64_t> attention_forward(const Array& query, const Array& key, const Array& value,
+                                                             const std::optional<Array>& mask, bool causal,
+                                                             double scale, double dropout) {
   Prepared r = prepare(query, key, value, mask, causal, scale, dropout);
+  if (dropout > 0) {
+    Stream stream = take_stream(r.problem.batch * r.problem.heads * ((r.problem.s + 3) / 4) * r.problem.l);
+    r.problem.seed = stream.key;
+    r.problem.offset = stream.counter;
+  }
   const AttentionProblem& p = r.problem;
   // Heads that were cut out of longer rows, (B, L, H, E) in memory, are given back so: joining them again is no copy.
   bool by_row = query.ndim() == 4 && r.q.strides()[1] < r.q.strides()[2];
@@ -110,15 +114,18 @@ std::tuple<Array, Array> attention_forward(const Array& query, const Array& key,
     attention_kernels(r.q.device()).attention_forward(r.q.dtype(), p, out.bytes(), out.strides().v, lse.bytes());
   Dims shape = query.shape();
   shape[shape.n - 1] = p.f;
-  return {(query.ndim() == 4 ? out : out.reshaped(shape)).to(query.dtype()), lse};
+  return {(query.ndim() == 4 ? out : out.reshaped(shape)).to(query.dtype()), lse, int64_t(p.seed), int64_t(p.offset)};
 }
 
 // dq, dk, dv and, where wanted, the gradient by the scores (..., L, S), which is that by an additive mask.
 std::tuple<Array, Array, Array, std::optional<Array>> attention_backward(
     const Array& dout, const Array& query, const Array& key, const Array& value, const std::optional<Array>& mask,
-    const Array& out, const Array& lse, bool causal, std::optional<double> scale, double dropout, bool mask_gradient) {
+    const Array& out, const Array& lse, bool causal, double scale, double dropout, int64_t seed, int64_t offset,
+    bool mask_gradient) {
   Prepared r = prepare(query, key, value, mask, causal, scale, dropout);
-  const AttentionProblem& p = r.problem;
+  AttentionProblem& p = r.problem;
+  p.seed = uint64_t(seed);
+  p.offset = uint64_t(offset);
   const DType t = r.q.dtype();
   Array g = operand(dout), o = operand(out);
   Array dq = Array::empty({p.batch, p.heads, p.l, p.e}, t, query.device());
@@ -136,11 +143,25 @@ std::tuple<Array, Array, Array, std::optional<Array>> attention_backward(
   return {shaped(dq, query), shaped(dk, key), shaped(dv, value), dscores};
 }
 
+// The factors of dropout that forward used, (..., L, S), for the composite.
+Array attention_dropout(const Array& query, const Array& key, double dropout, int64_t seed, int64_t offset) {
+  Prepared r = prepare(query, key, key, std::nullopt, false, 1, dropout);
+  r.problem.seed = uint64_t(seed);
+  r.problem.offset = uint64_t(offset);
+  Dims shape = query.shape();
+  shape[shape.n - 1] = r.problem.s;
+  Array keep = Array::empty(shape, r.q.dtype(), query.device());
+  attention_kernels(query.device()).attention_dropout(keep.dtype(), r.problem, keep.bytes());
+  return keep.to(query.dtype());
+}
+
 void bind_attention(pybind11::module_& m) {
-  python::def<&attention_forward>(m, "attention_forward", {"query", "key", "value", "mask", "causal", "scale", "dropout"});
+  python::def<&attention_forward>(m, "attention_forward",
+                                  {"query", "key", "value", "mask", "causal", "scale", "dropout"});
   python::def<&attention_backward>(m, "attention_backward",
                                    {"dout", "query", "key", "value", "mask", "out", "lse", "causal", "scale", "dropout",
-                                    "mask_gradient"});
+                                    "seed", "offset", "mask_gradient"});
+  python::def<&attention_dropout>(m, "attention_dropout", {"query", "key", "dropout", "seed", "offset"});
 }
 
 }  // namespace gg

@@ -17,7 +17,8 @@ struct AttentionProblem {
   int64_t mask_strides[4];
   bool causal;  // query i sees keys 0..i
   double scale;
-  double dropout;  // the probability that a weight is dropped; each weight has its own Philox counter, seed and offset
+  double dropout;  // the probability that a weight is dropped; the random words are Philox's under seed, counted from
+                   // offset
   uint64_t seed, offset;
 };
 
@@ -29,6 +30,8 @@ struct AttentionKernels {
   void (*attention_backward)(DType, const AttentionProblem&, const void* dout, const int64_t* dout_strides,
                              const void* out, const int64_t* out_strides, const void* lse, void* dq, void* dk, void* dv,
                              void* dscores);
+  // keep (batch, heads, L, S) dense: what dropout multiplies the weights by, 0 or 1 / (1 - dropout).
+  void (*attention_dropout)(DType, const AttentionProblem&, void* keep);
 };
 GG_KERNELS(AttentionKernels, attention_kernels)
 

@@ -10,6 +10,7 @@
 
 #include "core/parallel.h"
 #include "cpu/gemm.h"
+#include "cpu/philox.h"
 
 namespace gg::GG_ISA {
 namespace {
@@ -26,42 +27,62 @@ template <class C> Matrix<const C> rows_of(const void* data, const int64_t* stri
 template <class C> struct Tile {
   int64_t s0, keys, q0, queries, width;
   C* scores;  // keys x width
+  C* at(int64_t s, int64_t q) const { return scores + s * width + q; }
 };
 
-// Adds the mask of (batch, head) to a tile of scores and hides what causality forbids.
-template <class C> void mask_tile(const AttentionProblem& p, int64_t batch, int64_t head, const Tile<C>& t) {
+// Adds the mask of (batch, head) to a tile of scores and hides what causality forbids. `bias` has room for two tiles.
+template <class C> void mask_tile(const AttentionProblem& p, int64_t batch, int64_t head, const Tile<C>& t, C* bias) {
   constexpr int L = kLanes<C>;
+  const auto bias_of = [](bool keep) { return keep ? C(0) : -kInfinity<C>; };
   if (p.mask) {
     const int64_t* st = p.mask_strides;
     const int64_t first = batch * st[0] + head * st[1] + t.q0 * st[2] + t.s0 * st[3];
-    for (int64_t q = 0; q < t.width; q += L) {
-      const int64_t n = least(L, t.queries - q);
+    const bool* keep = static_cast<const bool*>(p.mask) + first;
+    Matrix<const C> from{static_cast<const C*>(p.mask) + first, st[3], st[2]};  // row: key, column: query
+    if (st[2] == 0) {                                                           // one value per key
       for (int64_t s = 0; s < t.keys; ++s) {
-        C* row = t.scores + s * t.width + q;
-        const int64_t at = first + q * st[2] + s * st[3];
-        Vec<C> x = load(row);
-        if (p.mask_is_bool) {
-          const bool* keep = static_cast<const bool*>(p.mask) + at;
-          if (st[2] == 0) {
-            if (!*keep) x = splat(-kInfinity<C>);
-          } else {
-            for (int64_t i = 0; i < n; ++i)
-              if (!keep[i * st[2]]) x[i] = -kInfinity<C>;
-          }
-        } else if (n > 0) {
-          x += load_strided<C>(static_cast<const C*>(p.mask) + at, st[2], n);
-        }
-        store(row, x);
+        const C x = p.mask_is_bool ? bias_of(keep[s * st[3]]) : *from.at(s, 0);
+        for (int64_t q = 0; q < t.width; q += L) store(t.at(s, q), load(t.at(s, q)) + splat(x));
       }
+    } else {
+      if (p.mask_is_bool) {
+        for (int64_t q = 0; q < t.queries; ++q)
+          for (int64_t s = 0; s < t.keys; ++s) bias[q * kKeys + s] = bias_of(keep[q * st[2] + s * st[3]]);
+        from = {bias, 1, kKeys};
+        bias += kKeys * kQueries;
+      }
+      pack_panel<C>(from, t.keys, t.queries, t.width, bias);
+      for (int64_t i = 0; i < t.keys * t.width; i += L) store(t.scores + i, load(t.scores + i) + load(bias + i));
     }
   }
-  if (p.causal && t.s0 + t.keys - 1 > t.q0)
-    for (int64_t s = 0; s < t.keys; ++s)
-      for (int64_t q = 0; q < t.width; q += L) {
-        C* row = t.scores + s * t.width + q;
-        const Vec<C> query = iota<C>() + C(t.q0 + q - t.s0 - s);  // relative to the key: small whole numbers are exact
-        store(row, query < C(0) ? splat(-kInfinity<C>) : load(row));
-      }
+  if (p.causal)
+    for (int64_t s = most(0, t.q0 - t.s0); s < t.keys; ++s) {
+      const int64_t hidden = least(t.s0 + s - t.q0, t.width);  // queries before this key
+      int64_t q = 0;
+      for (; q + L <= hidden; q += L) store(t.at(s, q), splat(-kInfinity<C>));
+      for (; q < hidden; ++q) *t.at(s, q) = -kInfinity<C>;
+    }
+}
+
+// keep(s, q) = 1 / (1 - dropout), or 0 with probability dropout. Four keys under one query share a block of random
+// words.
+template <class C> void dropout_tile(const AttentionProblem& p, int64_t head_index, const Tile<C>& t, C* keep) {
+  const C up = p.dropout < 1 ? C(1 / (1 - p.dropout)) : C(0);
+  const uint32_t dropped = uint32_t(most(0, least(0xffffffff, int64_t(p.dropout * 0x1p32))));
+  for (int64_t s = 0; s < t.keys; s += 4) {
+    const uint64_t first = p.offset + uint64_t((head_index * ceil_div(p.s, 4) + (t.s0 + s) / 4) * p.l + t.q0);
+    uint32_t words[4][kQueries];
+    for (int64_t q = 0; q < t.width; ++q) {
+      Philox block(first + uint64_t(q));
+      block.rounds(p.seed);
+      words[0][q] = block.c0;
+      words[1][q] = block.c1;
+      words[2][q] = block.c2;
+      words[3][q] = block.c3;
+    }
+    for (int64_t w = 0; w < least(4, t.keys - s); ++w)
+      for (int64_t q = 0; q < t.width; ++q) keep[(s + w) * t.width + q] = words[w][q] < dropped ? C(0) : up;
+  }
 }
 
 // How many keys the queries up to `end` see.
@@ -79,10 +100,12 @@ template <class C> void pack_queries(Matrix<const C> q, int64_t depth, int64_t q
     for (int64_t i = 0; i < width * depth; ++i) to[i] *= scale;
 }
 
+int64_t bias_size(const AttentionProblem& p) { return p.mask || p.dropout > 0 ? 2 * kKeys * kQueries : 0; }
+
 template <class C> struct ForwardScratch {
   explicit ForwardScratch(const AttentionProblem& p)
-      : queries(kQueries * p.e), scores(kKeys * kQueries), out(kQueries * p.f) {}
-  Scratch<C> queries, scores, out;
+      : queries(kQueries * p.e), scores(kKeys * kQueries), out(kQueries * p.f), bias(bias_size(p)) {}
+  Scratch<C> queries, scores, out, bias;
 };
 
 template <class C>
@@ -106,7 +129,8 @@ void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, 
     const int64_t keys = least(kKeys, visible - s0);
     multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, {false, true}, Epilogue<C, C>{},
                    Matrix<C>{scores, width, 1});
-    mask_tile(p, batch, head, Tile<C>{s0, keys, q0, queries, width, scores});
+    const Tile<C> tile{s0, keys, q0, queries, width, scores};
+    mask_tile(p, batch, head, tile, scratch.bias.data());
     bool rescale = false;
     for (int64_t q = 0; q < width; q += L) {
       const Vec<C> before = load(m + q);
@@ -115,16 +139,21 @@ void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, 
       store(m + q, top);
       // A row that has seen no key yet has m = -inf: exponentials are then taken from 0, and give 0.
       const Vec<C> base = top == -kInfinity<C> ? Vec<C>{} : top;
-      const Vec<C> factor = exp(before - base);
+      const Vec<C> factor = exp_of_negative(before - base);
       store(shrink + q, factor);
       for (int i = 0; i < L; ++i) rescale |= factor[i] != C(1);
       Vec<C> sum = load(l + q) * factor;
       for (int64_t s = 0; s < keys; ++s) {
-        const Vec<C> w = exp(load(scores + s * width + q) - base);
+        const Vec<C> w = exp_of_negative(load(scores + s * width + q) - base);
         sum += w;
         store(scores + s * width + q, w);
       }
       store(l + q, sum);
+    }
+    if (p.dropout > 0) {
+      C* keep = scratch.bias.data();
+      dropout_tile(p, batch * p.heads + head, tile, keep);
+      for (int64_t i = 0; i < keys * width; i += L) store(scores + i, load(scores + i) * load(keep + i));
     }
     if (rescale && s0 > 0)
       for (int64_t q = 0; q < queries; ++q)
@@ -163,15 +192,20 @@ void attention_forward(DType t, const AttentionProblem& p, void* out, const int6
     forward<float>(p, out, out_strides, lse);
 }
 
-// With P = exp(scale Q K^T + mask - lse), O = P V and D_i = sum_f dO_if O_if:
+// With P = exp_of_negative(scale Q K^T + mask - lse), O = P V and D_i = sum_f dO_if O_if:
 //   dV = P^T dO,  dP = dO V^T,  dS = P * (dP - D),  dQ = scale dS K,  dK = scale dS^T Q.
-// D comes from softmax's own rule, D_i = sum_s P_is dP_is = sum_f dO_if sum_s P_is V_sf. A piece of work owns a range
-// of keys of one key head and meets its queries in order: dK and dV are its own, and so is dQ unless there are few
-// heads and many keys; then each range writes a dQ of its own, and these are added in order.
+// With dropout, P in O and dV and dP in dS are multiplied by the same factors as forward. D comes from softmax's own
+// rule, D_i = sum_s P_is dP_is = sum_f dO_if sum_s P_is V_sf. A piece of work owns a range of keys of one key head and
+// meets its queries in order: dK and dV are its own, and so is dQ unless there are few heads and many keys; then each
+// range writes a dQ of its own, and these are added in order.
 template <class C> struct BackwardScratch {
   explicit BackwardScratch(const AttentionProblem& p)
-      : queries(kQueries * p.e), douts(kQueries * p.f), weights(kKeys * kQueries), slopes(kKeys * kQueries) {}
-  Scratch<C> queries, douts, weights, slopes;
+      : queries(kQueries * p.e),
+        douts(kQueries * p.f),
+        weights(kKeys * kQueries),
+        slopes(kKeys * kQueries),
+        bias(bias_size(p)) {}
+  Scratch<C> queries, douts, weights, slopes, bias;
 };
 
 template <class C> struct Gradients {
@@ -211,14 +245,21 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
     const int64_t keys = least(kKeys, visible - s0);
     const Matrix<C> w{weights, width, 1}, ds{slopes, width, 1};
     multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, {false, true}, Epilogue<C, C>{}, w);
-    mask_tile(p, batch, head, Tile<C>{s0, keys, q0, queries, width, weights});
+    const Tile<C> tile{s0, keys, q0, queries, width, weights};
+    mask_tile(p, batch, head, tile, scratch.bias.data());
     multiply_block(keys, width, p.f, v.block(s0, 0), dout_packed, {false, true}, Epilogue<C, C>{}, ds);
+    const C* keep = nullptr;
+    if (p.dropout > 0) {
+      dropout_tile(p, batch * p.heads + head, tile, scratch.bias.data());
+      keep = scratch.bias.data();
+    }
     for (int64_t s = 0; s < keys; ++s)
       for (int64_t i = 0; i < width; i += L) {
-        C *at = weights + s * width + i, *slope = slopes + s * width + i;
-        const Vec<C> weight = exp(load(at) - load(lse + i));
-        store(at, weight);
-        store(slope, weight * (load(slope) - load(d + i)));
+        C *weight = tile.at(s, i), *slope = slopes + s * width + i;
+        const Vec<C> w = exp_of_negative(load(weight) - load(lse + i));
+        const Vec<C> factor = keep ? load(keep + s * width + i) : splat(C(1));
+        store(weight, w * factor);
+        store(slope, w * (load(slope) * factor - load(d + i)));
       }
     const Matrix<const C> w_read{weights, width, 1}, ds_read{slopes, width, 1};
     multiply_block(keys, p.f, queries, w_read, dout, {}, add, g.dv.block(s0, 0));
@@ -287,8 +328,32 @@ void attention_backward(DType t, const AttentionProblem& p, const void* dout, co
     run.template operator()<float>();
 }
 
+// keep (batch, heads, L, S) dense: the factors of dropout.
+template <class C> void dropout_factors(const AttentionProblem& p, C* keep) {
+  const int64_t blocks = ceil_div(p.l, kQueries);
+  parallel_for(p.batch * p.heads * blocks, 1, [&](int64_t begin, int64_t end) {
+    const Scratch<C> tile(kKeys * kQueries);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t head = i / blocks, q0 = i % blocks * kQueries, queries = least(kQueries, p.l - q0);
+      for (int64_t s0 = 0; s0 < p.s; s0 += kKeys) {
+        const int64_t keys = least(kKeys, p.s - s0);
+        dropout_tile(p, head, Tile<C>{s0, keys, q0, queries, queries, nullptr}, tile.data());
+        for (int64_t q = 0; q < queries; ++q)
+          for (int64_t s = 0; s < keys; ++s) keep[(head * p.l + q0 + q) * p.s + s0 + s] = tile[s * queries + q];
+      }
+    }
+  });
+}
+
+void attention_dropout(DType t, const AttentionProblem& p, void* keep) {
+  if (t == DType::Float64)
+    dropout_factors(p, static_cast<double*>(keep));
+  else
+    dropout_factors(p, static_cast<float*>(keep));
+}
+
 }  // namespace
 
-const AttentionKernels attention_kernels = {attention_forward, attention_backward};
+const AttentionKernels attention_kernels = {attention_forward, attention_backward, attention_dropout};
 
 }  // namespace gg::GG_ISA

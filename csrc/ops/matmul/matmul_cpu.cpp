@@ -170,12 +170,17 @@ void cdist_forward(DType dtype, double p, const void* x, const void* y, void* ou
 
 // d out / d x_t = sign(x_t - y_t) (|x_t - y_t| / out)^(p - 1), 0 where out is 0. For p = inf only the largest
 // coordinate counts (all of them, where several are); for p = 0 nothing does.
-template <class C> C distance_slope(double p, C diff, C dist) {
+// The distance was rounded to T, and so is the coordinate that is compared with it.
+template <class T, class C = compute_t<T>> C distance_slope(double p, C diff, C dist) {
   if (dist == C(0) || p == 0) return 0;
   const C size = diff < 0 ? -diff : diff, sign = diff > 0 ? C(1) : diff < 0 ? C(-1) : C(0);
   if (p == 1) return sign;
   if (p == 2) return diff / dist;
-  if (p == HUGE_VAL) return size == dist ? sign : C(0);
+  if (p == HUGE_VAL) {
+    T rounded;
+    store1(&rounded, size);
+    return load1(&rounded) == dist ? sign : C(0);
+  }
   if (diff == C(0)) return 0;
   return sign * C(::pow(double(size / dist), p - 1));
 }
@@ -194,7 +199,7 @@ void cdist_backward(DType dtype, double p, const void* dout, const void* x, cons
           const int64_t at = b * m * n + i * out_row + j * out_col;
           const C dist = load1(static_cast<const T*>(out) + at), g = load1(static_cast<const T*>(dout) + at);
           const T* yj = static_cast<const T*>(y) + (b * n + j) * t;
-          for (int64_t u = 0; u < t; ++u) sums[u] += g * distance_slope<C>(p, load1(xi + u) - load1(yj + u), dist);
+          for (int64_t u = 0; u < t; ++u) sums[u] += g * distance_slope<T>(p, load1(xi + u) - load1(yj + u), dist);
         }
         for (int64_t u = 0; u < t; ++u) store1(static_cast<T*>(dx) + s * t + u, sums[u]);
       }

@@ -6,6 +6,7 @@
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "cpu/math.h"
+#include "cpu/philox.h"
 #include "cpu/scratch.h"
 #include "cpu/vec.h"
 
@@ -17,25 +18,6 @@ constexpr int64_t kTilesPerPiece = 128;  // about 20 microseconds
 constexpr double kTwoPi = 6.28318530717958647692;
 
 int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-
-struct Philox {
-  uint32_t c0, c1, c2 = 0, c3 = 0;
-
-  Philox(uint64_t counter, uint32_t draw = 0) : c0(uint32_t(counter)), c1(uint32_t(counter >> 32)), c2(draw) {}
-  void rounds(uint64_t key) {
-    uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
-#pragma GCC unroll 10
-    for (int r = 0; r < 10; ++r) {
-      uint64_t p = uint64_t(c0) * 0xD2511F53u, q = uint64_t(c2) * 0xCD9E8D57u;
-      c0 = uint32_t(q >> 32) ^ c1 ^ k0;
-      c1 = uint32_t(q);
-      c2 = uint32_t(p >> 32) ^ c3 ^ k1;
-      c3 = uint32_t(p);
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
-    }
-  }
-};
 
 // The loop over lanes is what the compiler turns into vectors: a multiplication to 64 bits is two instructions there.
 void fill_tile(Stream s, int64_t tile, uint32_t* __restrict words) {

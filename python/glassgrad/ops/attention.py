@@ -25,8 +25,8 @@ class Attention(Op):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float
     ) -> Tensor:
-        self.arguments = causal, scale, dropout
-        out, lse = core.attention_forward(q, k, v, mask, causal, scale, dropout)
+        self.causal, self.scale, self.dropout = causal, scale, dropout
+        out, lse, *self.stream = core.attention_forward(q, k, v, mask, causal, scale, dropout)
         self.save(q, k, v, mask, out, lse)
         return out  # type: ignore[no-any-return]
 
@@ -34,16 +34,23 @@ class Attention(Op):
     def backward(self, dout: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, mask, out, lse = self.saved
         if recording():
-            return composite_backward(attention_composite, (q, k, v, mask, *self.arguments), dout, self.needs)
+            keep = core.attention_dropout(q, k, self.dropout, *self.stream) if self.dropout > 0 else None
+            inputs = (q, k, v, mask, self.causal, self.scale, keep)
+            return composite_backward(attention_composite, inputs, dout, self.needs)
         wants_mask = self.needs[3]
-        dq, dk, dv, dscores = core.attention_backward(dout, q, k, v, mask, out, lse, *self.arguments, wants_mask)
+        dq, dk, dv, dscores = core.attention_backward(
+            dout, q, k, v, mask, out, lse, self.causal, self.scale, self.dropout, *self.stream, wants_mask
+        )
         return dq, dk, dv, unbroadcast(dscores, mask.shape) if wants_mask else None
 
 
 def attention_composite(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, keep: Tensor | None
 ) -> Tensor:
-    """Attention in ordinary ops, with the scores stored: what the kernel computes, differentiable to any order."""
+    """Attention in ordinary ops, with the scores stored: what the kernel computes, differentiable to any order.
+
+    `keep` multiplies the weights: the factors of dropout.
+    """
     if k.ndim > 2 and k.shape[-3] != q.shape[-3]:
         group = q.shape[-3] // k.shape[-3]
         k, v = k.repeat_interleave(group, -3), v.repeat_interleave(group, -3)
@@ -57,6 +64,8 @@ def attention_composite(
         return scores @ v
     blind = scores.detach().amax(-1, keepdim=True) == -math.inf
     weights = scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
+    if keep is not None:
+        weights = weights * keep
     return weights.to(v.dtype) @ v
 
 

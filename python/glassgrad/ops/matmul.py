@@ -60,6 +60,11 @@ def transposed_times(x: Tensor, y: Tensor) -> Tensor:
     return x.mT @ y if recording() else core.matmul_tn(x, y)
 
 
+def _rows(x: Tensor) -> Tensor:
+    """All leading axes of x as the rows of a matrix."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 # z = x y, so dz = dx y + x dy: dx = dz y^T and dy = x^T dz, each summed over the batch axes along which it was stretched.
 # A vector is a matrix of one row (x) or one column (y).
 def product_gradients(
@@ -77,7 +82,7 @@ def product_gradients(
             dx = dx.reshape(x_shape)
     if needs_y:
         if y.ndim == 2 and x.ndim > 2:  # one product over all rows sums over the batch on the way
-            x, dz = x.reshape(-1, x.shape[-1]), dz.reshape(-1, dz.shape[-1])
+            x, dz = _rows(x), _rows(dz)
         dy = unbroadcast(transposed_times(x, dz), y.shape)
         if len(y_shape) == 1:
             dy = dy.reshape(y_shape)
@@ -280,9 +285,9 @@ class Linear(Op):
         dx = dweight = dbias = None
         if needs[0]:
             dx = dy @ weight
-        rows = dy if dy.ndim == 2 else dy.reshape(-1, dy.shape[-1])
+        rows = _rows(dy)
         if needs[1]:
-            dweight = transposed_times(rows, x if x.ndim == 2 else x.reshape(-1, x.shape[-1]))
+            dweight = transposed_times(rows, _rows(x))
         if needs[2]:
             dbias = rows.sum(0)
         return dx, dweight, dbias
@@ -328,8 +333,8 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
             given += f" with bias {_describe(bias)}"
         raise core.ShapeError(f"bilinear: {given} must be (..., in1), (..., in2), (out, in1, in2) and (out,)")
     out, in1, in2 = weight.shape
-    rows = input1.reshape(-1, in1) @ weight.transpose(0, 1).reshape(in1, out * in2)
-    y = rows.reshape(-1, out, in2) @ input2.reshape(-1, in2, 1)
+    y = _rows(input1) @ weight.transpose(0, 1).reshape(in1, out * in2)
+    y = y.reshape(y.shape[0], out, in2) @ _rows(input2).unsqueeze(2)
     y = y.reshape(*input1.shape[:-1], out)
     return y if bias is None else y + bias
 
@@ -483,8 +488,8 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
             square = square @ square
     if power is None:
         m = input.shape[-1]
-        rows = input.new_ones((m, m)).tril()
-        return (rows - rows.tril(-1)).expand(input.shape).clone()
+        below = input.new_ones((m, m)).tril()
+        return input.masked_fill(input.new_ones((), dtype=core.bool), 0.0) + (below - below.tril(-1))
     return power.clone() if power is input else power
 
 
@@ -522,6 +527,7 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     return input.roll(-1, dim) * other.roll(-2, dim) - input.roll(-2, dim) * other.roll(-1, dim)
 
 
+@numpy_names
 def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     """The vector product along `dim`, the last axis unless given: `cross`, as `gg.linalg.cross`.
 
@@ -724,8 +730,8 @@ def cdist_composite(x: Tensor, y: Tensor, p: float) -> Tensor:
     if p == 1:
         return size.sum(-1)
     total = (size * size if p == 2 else size**p).sum(-1)
-    here = total != 0  # the root's slope at 0 is infinite; the distance's is taken as 0
-    return here.where(total, 1.0) ** (1 / p) * here.to(x.dtype)
+    gone = total == 0  # the root's slope at 0 is infinite; the distance's is taken as 0
+    return (total.masked_fill(gone, 1.0) ** (1 / p)).masked_fill(gone, 0.0)
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
