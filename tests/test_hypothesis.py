@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import resource
 import signal
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import glassgrad as gg
@@ -21,8 +22,11 @@ ROWS, _ = table.gather()
 
 # ShapeError is a RuntimeError, DTypeError a TypeError; NotImplementedError is a RuntimeError too and not documented.
 DOCUMENTED = (RuntimeError, ValueError, TypeError, IndexError, MemoryError, OverflowError)
-SECONDS = 20
+SECONDS = 10
 MEMORY = 6 << 30
+
+# Ops that return as many tensors as they are told.
+MANY = {"tensor_split"}
 
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 dtypes = st.sampled_from(["float64", "float32", "float16", *table.INTS, "bool"])
@@ -112,13 +116,17 @@ def calls(draw: st.DrawFn, row: Row) -> Sample:
     return Sample(*map(change, sample.args), **{k: change(v) for k, v in sample.kwargs.items()})
 
 
+def whole_numbers(sample: Sample) -> list[int]:
+    return [v for v in (*sample.args, *sample.kwargs.values()) if isinstance(v, int)]
+
+
 def tensor(a: np.ndarray) -> Any:
     return gg.from_numpy(a if a.flags.writeable else np.array(a))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.family}-{row.name}" for row in ROWS])
 @settings(
-    max_examples=25,
+    max_examples=15,
     derandomize=True,
     deadline=None,
     database=None,
@@ -128,7 +136,9 @@ def tensor(a: np.ndarray) -> Any:
 @given(data=st.data())
 def test_no_crash_and_only_documented_exceptions(row: Row, data: st.DataObject) -> None:
     sample = data.draw(calls(row))
+    assume(row.op not in MANY or max(map(abs, whole_numbers(sample)), default=0) < 100)
     signal.alarm(SECONDS)
+    faulthandler.dump_traceback_later(3 * SECONDS, exit=True)  # a kernel that never returns hears no signal
     try:
         ours = sample.map(tensor, lambda d: getattr(gg, d))
         if row.grad:
@@ -141,4 +151,5 @@ def test_no_crash_and_only_documented_exceptions(row: Row, data: st.DataObject) 
         assert not isinstance(error, (NotImplementedError, RecursionError)), f"{row.name}{sample!r}: {error!r}"
         assert str(error), f"{row.name}{sample!r}: {type(error).__name__} without a message"
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.alarm(0)

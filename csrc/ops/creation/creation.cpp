@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include <algorithm>
+
 #include "core/check.h"
 #include "ops/layout/layout.h"
 #include "python/bind.h"
@@ -78,14 +80,16 @@ Array triangle_indices(const std::string& op, int64_t rows, int64_t cols, int64_
                        std::optional<Device> device) {
   check<ValueError>(rows >= 0 && cols >= 0, op, ": row ", rows, " and col ", cols, " must not be negative");
   check<DTypeError>(dtype == DType::Int64 || dtype == DType::Int32, op, ": dtype ", dtype, " must be int32 or int64");
-  int64_t shift = offset < -rows ? -rows : offset > cols ? cols : offset, n = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    int64_t cut = i + shift + (lower ? 1 : 0);
-    cut = cut < 0 ? 0 : cut > cols ? cols : cut;
-    n += lower ? cut : cols - cut;
-  }
+  check<ShapeError>(cols == 0 || rows <= (int64_t(1) << 58) / cols, op, ": ", rows, " rows of ", cols,
+                    " are more elements than memory can address");
+  int64_t shift = offset < -rows ? -rows : offset > cols ? cols : offset;
+  // Row i is cut at i + start, clamped to the columns: nothing before row `first`, all columns from row `full` on.
+  int64_t start = shift + (lower ? 1 : 0), first = std::clamp<int64_t>(-start, 0, rows);
+  int64_t full = std::clamp<int64_t>(cols - start, first, rows), ramp = full - first;
+  int64_t below = ramp * (first + start) + ramp * (ramp - 1) / 2 + (rows - full) * cols;
+  int64_t n = lower ? below : rows * cols - below;
   Array out = Array::empty({2, n}, DType::Int64, device.value_or(Device{}));
-  creation_kernels(out.device()).triangle_indices(out.data<int64_t>(), n, rows, cols, shift, lower);
+  if (n > 0) creation_kernels(out.device()).triangle_indices(out.data<int64_t>(), n, rows, cols, shift, lower);
   return out.to(dtype);
 }
 

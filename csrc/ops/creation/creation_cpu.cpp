@@ -64,7 +64,9 @@ void logspace(DType t, void* y, int64_t n, double start, double end, double base
 
 void triangle_indices(int64_t* y, int64_t n, int64_t rows, int64_t cols, int64_t offset, bool lower) {
   int64_t* column = y + n;
-  for (int64_t i = 0; i < rows; ++i) {
+  int64_t begin = lower && offset < 0 ? -offset : 0;
+  if (!lower && rows > cols - offset) rows = cols - offset;
+  for (int64_t i = begin; i < rows; ++i) {
     int64_t cut = i + offset + (lower ? 1 : 0);
     cut = cut < 0 ? 0 : cut > cols ? cols : cut;
     for (int64_t j = lower ? 0 : cut, end = lower ? cut : cols; j < end; ++j) {

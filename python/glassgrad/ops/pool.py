@@ -591,6 +591,8 @@ def _lp_pool(
     nd: int, input: Tensor, norm_type: float, kernel_size: Size, stride: Size | None, ceil_mode: bool
 ) -> Tensor:
     _check("lp_pool", nd, input)
+    if norm_type == 0:
+        raise ValueError(f"lp_pool{nd}d: norm_type must not be 0")
     taps = 1
     for k in _per_axis(f"lp_pool{nd}d", "kernel_size", kernel_size, nd):
         taps *= k
