@@ -22,6 +22,7 @@ constexpr int kWide = 3;
 constexpr int kWideThin = 6;           // for one or two output channels (depthwise)
 constexpr int64_t kDepth = 640;        // rows of k per pass: a panel of A stays in the L1 cache
 constexpr int64_t kCache = 640 << 10;  // bytes of phase lines per task: L2
+constexpr int64_t kPackFor = 1024;     // pixels that pay for packing the weights
 constexpr int64_t kTaskFlops = 4 << 20;
 
 // A convolution with the strides that tell forward from data gradient.
@@ -61,17 +62,18 @@ struct Blocks {
   int64_t images, lines, count;
   int at;
 
-  Blocks(const Windows& w, int64_t batch, int64_t most_positions, int64_t least_blocks) {
+  // least and most: positions of a block, to fill register tiles and to fit the cache; wanted: blocks to keep cores
+  // busy.
+  Blocks(const Windows& w, int64_t batch, int64_t least, int64_t most, int64_t wanted) {
     at = 0;
     while (at < 2 && w.axis[at].length() == 1) ++at;
     lines = w.axis[at].out;
-    images = larger(1, smaller(most_positions / w.image, batch / larger(1, least_blocks)));
-    if (w.image > most_positions || batch < least_blocks) {
+    images = larger(batch / wanted, ceil_div(least, w.image));
+    images = larger(1, smaller(smaller(images, batch), most / w.image));
+    if (w.image > most || (batch < wanted && w.image >= 2 * least)) {
       const int64_t one = larger(1, w.image / w.pitch[at]), halo = w.axis[at].max_shift();
-      const int64_t per_image = ceil_div(least_blocks, batch);
-      int64_t fit = smaller(most_positions / one - halo, ceil_div(lines, per_image));
-      fit =
-          larger(fit, larger(2 * halo, ceil_div(4 * kWide * 16, one)));  // what is computed outweighs what is recopied
+      int64_t fit = smaller(most / one - halo, ceil_div(lines, ceil_div(wanted, batch)));
+      fit = larger(fit, larger(2 * halo, ceil_div(least, one)));  // what is computed outweighs what is copied again
       if (fit < lines) lines = ceil_div(lines, ceil_div(lines, fit));
     }
     count = parts(w) * ceil_div(batch, images);
@@ -79,23 +81,30 @@ struct Blocks {
   int64_t parts(const Windows& w) const { return ceil_div(w.axis[at].out, lines); }
 };
 
-// acc[i][j] += sum_k a[k][i] * b[offset[k]][j]: kR rows, kN vectors, stored to c (rows of kN vectors).
+// The left factor: row i of column k lies at data + i*row + k*step.
+template <class C> struct Left {
+  const C* data;
+  int64_t row, step;
+};
+
+// c[i][j] (+)= sum_k a[i][k] * b[offset[k]][j] for kR rows and kN vectors; c is dense.
 template <class C, int kR, int kN>
-void multiply_tile(int64_t depth, const C* a, const C* b, const int64_t* offset, C* c, bool first) {
+void multiply_tile(int64_t depth, Left<C> left, const C* b, const int64_t* offset, C* c, bool first) {
   constexpr int L = kLanes<C>;
   Vec<C> acc[kR][kN];
 #pragma GCC unroll 8
   for (int i = 0; i < kR; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < kN; ++j) acc[i][j] = first ? Vec<C>{} : load(c + (i * kN + j) * L);
-  for (int64_t k = 0; k < depth; ++k, a += kR) {
+  const C* a = left.data;
+  for (int64_t k = 0; k < depth; ++k, a += left.step) {
     const C* row = b + offset[k];
     Vec<C> v[kN];
 #pragma GCC unroll 8
     for (int j = 0; j < kN; ++j) v[j] = load(row + j * L);
 #pragma GCC unroll 8
     for (int i = 0; i < kR; ++i) {
-      const Vec<C> s = splat(a[i]);
+      const Vec<C> s = splat(a[i * left.row]);
 #pragma GCC unroll 8
       for (int j = 0; j < kN; ++j) acc[i][j] += s * v[j];
     }
@@ -106,27 +115,22 @@ void multiply_tile(int64_t depth, const C* a, const C* b, const int64_t* offset,
     for (int j = 0; j < kN; ++j) store(c + (i * kN + j) * L, acc[i][j]);
 }
 
-template <class C, int kN>
-void multiply_rows(int64_t rows, int64_t depth, const C* a, const C* b, const int64_t* offset, C* c, bool first) {
-  switch (rows) {
-    case 1: return multiply_tile<C, 1, kN>(depth, a, b, offset, c, first);
-    case 2: return multiply_tile<C, 2, kN>(depth, a, b, offset, c, first);
-    default: break;
-  }
-  if constexpr (kN == kWide) {
-    switch (rows) {
-      case 3: return multiply_tile<C, 3, kN>(depth, a, b, offset, c, first);
-      case 4: return multiply_tile<C, 4, kN>(depth, a, b, offset, c, first);
-      default: break;
-    }
-    if constexpr (kRows == 8) {
-      switch (rows) {
-        case 5: return multiply_tile<C, 5, kN>(depth, a, b, offset, c, first);
-        case 6: return multiply_tile<C, 6, kN>(depth, a, b, offset, c, first);
-        case 7: return multiply_tile<C, 7, kN>(depth, a, b, offset, c, first);
-        default: return multiply_tile<C, 8, kN>(depth, a, b, offset, c, first);
-      }
-    }
+template <class C, int kN, int kR>
+void multiply_rows(int64_t rows, int64_t depth, Left<C> a, const C* b, const int64_t* offset, C* c, bool first) {
+  if constexpr (kR > 1)
+    if (rows < kR) return multiply_rows<C, kN, kR - 1>(rows, depth, a, b, offset, c, first);
+  multiply_tile<C, kR, kN>(depth, a, b, offset, c, first);
+}
+
+// A tile of `rows` <= kRows rows and `wide` vectors: 1 to kWide, or kWideThin for one or two rows.
+template <class C>
+void multiply(int64_t rows, int64_t wide, int64_t depth, Left<C> a, const C* b, const int64_t* offset, C* c,
+              bool first) {
+  switch (wide) {
+    case 1: return multiply_rows<C, 1, kRows>(rows, depth, a, b, offset, c, first);
+    case 2: return multiply_rows<C, 2, kRows>(rows, depth, a, b, offset, c, first);
+    case 3: return multiply_rows<C, 3, kRows>(rows, depth, a, b, offset, c, first);
+    default: return multiply_rows<C, kWideThin, 2>(rows, depth, a, b, offset, c, first);
   }
 }
 
@@ -213,7 +217,8 @@ template <class T> void multiply_shifted(Problem p, const T* x, const T* w, cons
   const double flops = 2.0 * double(p.batch) * double(outputs) * double(p.groups) * double(p.rows) * double(depth + 4);
   const int64_t tasks_wanted = larger(1, smaller(32, int64_t(flops / double(kTaskFlops))));
   const int64_t row_bytes = larger(1, p.channels * windows.slots * int64_t(sizeof(C)));
-  const Blocks blocks(windows, p.batch, larger(4 * width, kCache / row_bytes), ceil_div(tasks_wanted, p.groups));
+  const Blocks blocks(windows, p.batch, 4 * width, larger(4 * width, kCache / row_bytes),
+                      ceil_div(tasks_wanted, p.groups));
   const int64_t row_parts = larger(1, smaller(row_tiles, tasks_wanted / (2 * blocks.count * p.groups)));
 
   const Windows full = windows.part(blocks.at, 0, blocks.lines);
@@ -221,28 +226,32 @@ template <class T> void multiply_shifted(Problem p, const T* x, const T* w, cons
   const int64_t channel_line = windows.slots * line;
   const bool dense = worth_packing(full, blocks.images, ceil_div(p.rows, row_parts), width);
 
-  // B's offsets, and the same for packed panels; A in panels of the tile's rows: [group][tile][k][row].
-  Scratch<int64_t> offset(2 * depth + taps);
-  int64_t* const packed_offset = offset.data() + depth;
-  int64_t* const w_offset = packed_offset + depth;
+  // B's offsets, the same for packed panels, and the weights' places; A in panels of its tiles: [group][tile][k][row].
+  Scratch<int64_t> offset(3 * depth);
+  int64_t *const packed_offset = offset.data() + depth, *const w_offset = packed_offset + depth;
   p.each_tap([&](int64_t i, int64_t weight, int64_t a, int64_t b, int64_t c) {
-    w_offset[i] = weight;
     const int64_t shift = full.offset(a, b, c, line);
-    for (int64_t channel = 0; channel < p.channels; ++channel)
+    for (int64_t channel = 0; channel < p.channels; ++channel) {
       offset[channel * taps + i] = channel * channel_line + shift;
+      w_offset[channel * taps + i] = channel * p.w_channel + weight;
+    }
   });
   for (int64_t k = 0; k < depth; ++k) packed_offset[k] = k * width;
-  Scratch<C> a(p.groups * p.rows * depth);
-  parallel_for(p.groups * row_tiles, ceil_div(32768, kRows * depth + 1), [&](int64_t begin, int64_t end) {
+  // With few pixels to use them, weights that lie in the order of k already are read where they are.
+  const bool in_place = sizeof(T) == sizeof(C) && p.w_row == depth && p.w_channel == taps && p.w_tap[2] == 1 &&
+                        p.batch * outputs < kPackFor;
+  Scratch<C> a(in_place ? 1 : p.groups * p.rows * depth);
+  constexpr int64_t kChannels = 16;  // packed at a time, so that reads and writes run along few pages
+  const int64_t channel_blocks = ceil_div(p.channels, kChannels), packing = channel_blocks * p.groups * row_tiles;
+  parallel_for(in_place ? 0 : packing, ceil_div(32768, kRows * kChannels * taps + 1), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t group = i / row_tiles, m0 = row_at(i % row_tiles), rows = row_at(i % row_tiles + 1) - m0;
-      C* panel = a.data() + (group * p.rows + m0) * depth;
-      for (int64_t r = 0; r < rows; ++r) {
-        const T* from = w + group * p.w_group + (m0 + r) * p.w_row;
-        for (int64_t c = 0; c < p.channels; ++c)
-          for (int64_t t = 0; t < taps; ++t)
-            panel[(c * taps + t) * rows + r] = load1(from + c * p.w_channel + w_offset[t]);
-      }
+      const int64_t tile = i % row_tiles, group = i / row_tiles % p.groups, block = i / row_tiles / p.groups;
+      const int64_t m0 = row_at(tile), rows = row_at(tile + 1) - m0;
+      const int64_t k0 = block * kChannels * taps, k1 = smaller(k0 + kChannels * taps, depth);
+      const T* from = w + group * p.w_group + m0 * p.w_row;
+      C* to = a.data() + (group * p.rows + m0) * depth + k0 * rows;
+      for (int64_t k = k0; k < k1; ++k)
+        for (int64_t r = 0; r < rows; ++r) *to++ = load1(from + r * p.w_row + w_offset[k]);
     }
   });
 
@@ -251,7 +260,7 @@ template <class T> void multiply_shifted(Problem p, const T* x, const T* w, cons
   const int64_t part_rows = kRows * ceil_div(row_tiles, row_parts);
   const int64_t together =
       passes == 1 && !dense ? 1
-                            : larger(1, smaller(16, (int64_t(256) << 10) / (part_rows * width * int64_t(sizeof(C)))));
+                            : larger(1, smaller(16, (int64_t(512) << 10) / (part_rows * width * int64_t(sizeof(C)))));
   const int64_t parts = blocks.parts(windows), tasks = blocks.count * p.groups * row_parts;
   const int64_t grain = larger(1, int64_t(double(tasks) * double(kTaskFlops) / (flops + 1)));
   const int64_t most_tiles = max_tiles(full, blocks.images, width);
@@ -287,15 +296,14 @@ template <class T> void multiply_shifted(Problem p, const T* x, const T* w, cons
                         panels.data() + (t - t0) * pass * width);
           for (int64_t m = tile_begin; m < tile_end; ++m) {
             const int64_t m0 = row_at(m), rows = row_at(m + 1) - m0, channel = group * p.rows + m0;
-            const C* panel = a.data() + channel * depth + k0 * rows;
+            Left<C> left = {a.data() + channel * depth + k0 * rows, 1, rows};
+            if constexpr (sizeof(T) == sizeof(C))
+              if (in_place) left = {w + channel * depth + k0, depth, 1};
             for (int64_t t = t0; t < t1; ++t) {
               C* c = acc.data() + ((m - tile_begin) * together + t - t0) * kRows * width;
               const C* b = dense ? panels.data() + (t - t0) * pass * width : lines.data() + t * width;
               const int64_t* at = dense ? packed_offset : &offset[k0];
-              if (thin)
-                multiply_rows<C, kWideThin>(rows, k, panel, b, at, c, k0 == 0);
-              else
-                multiply_rows<C, kWide>(rows, k, panel, b, at, c, k0 == 0);
+              multiply(rows, width / L, k, left, b, at, c, k0 == 0);
               if (k0 + pass >= depth)
                 store_tile(&runs[first[t]], &runs[first[t + 1]], p.map.axis[2], c, rows, width,
                            bias ? bias + channel : nullptr, out + channel * p.y_channel, p.y_channel);
@@ -407,10 +415,193 @@ void conv_data_grad(DType t, const ConvShape& s, const void* dy, const void* w, 
   });
 }
 
-// The weight gradient's register tile: kDotRows rows of dy times kDotTaps rows of B, one vector of partial sums each.
+// How the weight gradient is cut into tasks: pixels into blocks, blocks dealt to `sums` partial sums, a number that
+// depends on sizes only; partial sums are added in order, so the result is the same for any number of threads.
+struct WeightPlan {
+  Problem p;
+  Windows windows;
+  int64_t taps, size;  // size of dw
+  double flops;
+  int64_t tasks_wanted;
+  Blocks blocks;
+  int64_t sums, row_parts, parts, tasks;
+  Windows full;  // of one block
+
+  WeightPlan(const ConvShape& s, const Problem& trimmed, int item_bytes)
+      : p(trimmed),
+        windows(p.axis),
+        taps(p.taps()),
+        size(s.out_channels * p.w_row),
+        flops(2.0 * double(p.batch) * double(p.axis[0].out * p.axis[1].out * p.axis[2].out) * double(s.out_channels) *
+              double(p.channels * taps + 4)),
+        tasks_wanted(larger(1, smaller(32, int64_t(flops / double(kTaskFlops))))),
+        blocks(windows, p.batch, 256, larger(256, kCache / ((p.channels * windows.slots + p.rows) * item_bytes)),
+               ceil_div(tasks_wanted, p.groups)),
+        sums(larger(1, smaller(smaller(blocks.count, ceil_div(tasks_wanted, p.groups)), (4 << 20) / (size + 1)))),
+        row_parts(larger(1, smaller(p.rows / (2 * kRows), tasks_wanted / (2 * sums * p.groups)))),
+        parts(blocks.parts(windows)),
+        tasks(sums * p.groups * row_parts),
+        full(windows.part(blocks.at, 0, blocks.lines)) {}
+
+  int64_t grain() const { return larger(1, int64_t(double(tasks) * double(kTaskFlops) / (flops + 1))); }
+};
+
+struct WeightTask {
+  int64_t group, sum, m0, rows;
+  WeightTask(const WeightPlan& w, int64_t task) {
+    const int64_t part = task % w.row_parts;
+    group = task / w.row_parts % w.p.groups;
+    sum = task / w.row_parts / w.p.groups;
+    m0 = w.p.rows * part / w.row_parts;
+    rows = w.p.rows * (part + 1) / w.row_parts - m0;
+  }
+  // f(windows, images, first image of x, first row of dy) for every block of the partial sum.
+  template <class T, class F> void each_block(const WeightPlan& w, const T* x, const T* dy, const F& f) const {
+    const Problem& p = w.p;
+    for (int64_t i = w.blocks.count * sum / w.sums; i < w.blocks.count * (sum + 1) / w.sums; ++i) {
+      const int64_t n0 = i / w.parts * w.blocks.images, from = i % w.parts * w.blocks.lines;
+      const int64_t to = smaller(from + w.blocks.lines, w.windows.axis[w.blocks.at].out);
+      f(w.windows.part(w.blocks.at, from, to), smaller(w.blocks.images, p.batch - n0),
+        x + n0 * p.x_image + group * p.channels * p.x_channel,
+        dy + n0 * p.map.image + from * p.map.axis[w.blocks.at] + (group * p.rows + m0) * p.y_channel);
+    }
+  }
+};
+
+template <class C, int... i> inline Vec<C> zip_low(Vec<C> a, Vec<C> b, std::integer_sequence<int, i...>) {
+  return __builtin_shufflevector(a, b, (i / 2 + i % 2 * kLanes<C>)...);
+}
+template <class C, int... i> inline Vec<C> zip_high(Vec<C> a, Vec<C> b, std::integer_sequence<int, i...>) {
+  return __builtin_shufflevector(a, b, (i / 2 + i % 2 * kLanes<C> + kLanes<C> / 2)...);
+}
+
+// y[j * y_pitch + r] = x[r * x_row + j * step] for `rows` <= lanes; zero in the other lanes.
+template <class T, class C>
+void transpose_rows(const T* x, int64_t x_row, int64_t rows, int64_t step, int64_t n, C* y, int64_t y_pitch) {
+  constexpr int L = kLanes<C>;
+  constexpr auto lanes = std::make_integer_sequence<int, L>();
+  for (int64_t j = 0; j < n; j += L, x += L * step, y += L * y_pitch) {
+    const int64_t m = smaller(L, n - j);
+    Vec<C> v[L], u[L];
+    for (int r = 0; r < L; ++r) {
+      C row[L] = {};
+      if (r < rows && (step != 1 || m < L)) copy_strided(x + r * x_row, step, row, m);
+      v[r] = r < rows && step == 1 && m == L ? load(x + r * x_row) : load(row);
+    }
+#pragma GCC unroll 4
+    for (int round = 1; round < L; round *= 2) {
+#pragma GCC unroll 8
+      for (int i = 0; i < L / 2; ++i) {
+        u[2 * i] = zip_low<C>(v[i], v[i + L / 2], lanes);
+        u[2 * i + 1] = zip_high<C>(v[i], v[i + L / 2], lanes);
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < L; ++i) v[i] = u[i];
+    }
+    if (m == L)
+      for (int i = 0; i < L; ++i) store(y + i * y_pitch, v[i]);
+    else
+      for (int64_t i = 0; i < m; ++i) store(y + i * y_pitch, v[i]);
+  }
+}
+
+// Many channels: x and dy are laid out pixel by pixel, channels side by side, so that for one tap
+//   dw[m, c] += sum over pixels of dy[pixel][m] * x[pixel + offset(tap)][c]
+// is the product of the forward pass, with pixels in the place of k; its offsets leave the gaps out.
+template <class T> void weight_grad_by_channels(const WeightPlan& w, const T* x, const T* dy, compute_t<T>* partial) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  constexpr int64_t kPixels = 256;  // per pass: a tile's rows of dy and x stay in the L1 and L2 caches
+  const Problem& p = w.p;
+  auto pitch_of = [](int64_t n) { return (round_up(n, 16) / 16 | 1) * 16; };  // an odd number of cache lines
+  const int64_t line = w.full.line(w.blocks.images, 1), vectors = ceil_div(p.channels, L);
+  const int64_t wide_tiles = ceil_div(vectors, kWide), x_pitch = ceil_div(vectors, wide_tiles) * L;
+  const int64_t x_tile = w.full.slots * line * x_pitch;  // x has a part of its own for each tile of channels
+  auto wide_at = [&](int64_t tile) { return vectors * tile / wide_tiles; };
+  const int64_t y_pitch = pitch_of(ceil_div(p.rows, w.row_parts)),
+                most_tiles = max_tiles(w.full, w.blocks.images, kPixels);
+  Scratch<int64_t> tap_offset(2 * w.taps);
+  int64_t* const tap_weight = tap_offset.data() + w.taps;
+  p.each_tap([&](int64_t i, int64_t weight, int64_t a, int64_t b, int64_t c) {
+    tap_offset[i] = w.full.offset(a, b, c, line) * x_pitch;
+    tap_weight[i] = weight;
+  });
+  parallel_for(w.tasks, w.grain(), [&](int64_t begin, int64_t end) {
+    Scratch<C> xs(wide_tiles * x_tile), ys(most_tiles * kPixels * y_pitch);
+    Scratch<C> acc(ceil_div(p.rows, w.row_parts) * w.taps * vectors * L);
+    Scratch<Run> runs(max_runs(w.full, w.blocks.images, kPixels));
+    Scratch<int64_t> first(most_tiles + 1), offset(kPixels);
+    for (int64_t i = begin; i < end; ++i) {
+      const WeightTask task(w, i);
+      const int64_t row_tiles = ceil_div(task.rows, kRows);
+      bool fresh = true;
+      task.each_block(w, x, dy, [&](const Windows& here, int64_t n, const T* image, const T* grad) {
+        memset(xs.data(), 0, size_t(wide_tiles * x_tile) * sizeof(C));
+        for (int64_t j = 0; j < wide_tiles; ++j)
+          for (int64_t v = wide_at(j); v < wide_at(j + 1); ++v) {
+            const T* channels = image + v * L * p.x_channel;
+            C* const tile = xs.data() + j * x_tile + (v - wide_at(j)) * L;
+            each_phase_row(here, p.x_image, n, [&](int64_t from, int64_t to, int64_t count, int64_t slot) {
+              transpose_rows(channels + from, p.x_channel, smaller(L, p.channels - v * L), here.axis[2].stride, count,
+                             tile + (slot * line + to) * x_pitch, x_pitch);
+            });
+          }
+        const int64_t tiles = cut_runs(here, p.map, n, kPixels, true, runs.data(), first.data());
+        for (int64_t t = 0; t < tiles; ++t)
+          for (const Run* r = &runs[first[t]]; r < &runs[first[t + 1]];) {
+            const Run* next = r + 1;
+            int64_t count = r->count;
+            for (; next < &runs[first[t + 1]] && next->y == r->y + count; ++next) count += next->count;
+            for (int64_t m = 0; m < task.rows; m += L)
+              transpose_rows(grad + m * p.y_channel + r->y, p.y_channel, smaller(L, task.rows - m), 1, count,
+                             ys.data() + (t * kPixels + r->at) * y_pitch + m, y_pitch);
+            r = next;
+          }
+        for (int64_t t = 0; t < tiles; ++t, fresh = false) {
+          int64_t pixels = 0;
+          for (const Run* r = &runs[first[t]]; r < &runs[first[t + 1]]; ++r)
+            for (int64_t j = 0; j < r->count; ++j) offset[pixels++] = (r->q + j) * x_pitch;
+          for (int64_t j = 0; j < wide_tiles; ++j) {
+            const int64_t v = wide_at(j), wide = wide_at(j + 1) - v;
+            for (int64_t tap = 0; tap < w.taps; ++tap)
+              for (int64_t k = 0; k < row_tiles; ++k) {
+                const int64_t m = task.rows * k / row_tiles, rows = task.rows * (k + 1) / row_tiles - m;
+                multiply<C>(rows, wide, pixels, {ys.data() + t * kPixels * y_pitch + m, 1, y_pitch},
+                            xs.data() + j * x_tile + tap_offset[tap], offset.data(),
+                            acc.data() + ((tap * vectors + v) * task.rows + m * wide) * L, fresh);
+              }
+          }
+        }
+      });
+      C* const out = partial + task.sum * w.size + (task.group * p.rows + task.m0) * p.w_row;
+      fill(out, C(0), task.rows * p.w_row);
+      for (int64_t j = 0; j < wide_tiles; ++j) {
+        const int64_t v = wide_at(j), wide = wide_at(j + 1) - v;
+        for (int64_t m = 0; m < task.rows; ++m)
+          for (int64_t c = v * L; c < smaller((v + wide) * L, p.channels); ++c)
+            for (int64_t tap = 0; tap < w.taps; ++tap)
+              out[m * p.w_row + c * p.w_channel + tap_weight[tap]] =
+                  acc[((tap * vectors + v) * task.rows + m * wide) * L + c - v * L];
+      }
+    }
+  });
+}
+
+// Few channels: dot products along the pixels. A register tile is kDotRows rows of dy times kDotTaps rows of B (a
+// channel at a tap's offset), one vector of partial sums each.
 constexpr int kDotRows = kManyRegisters ? 4 : 2;
 constexpr int kDotTaps = kManyRegisters ? 6 : 5;
 constexpr int64_t kDotLength = 1024;  // pixels per tile: its rows of dy stay in the L1 cache
+
+// Lane i of the result is the sum of v[i]'s lanes.
+template <class C> inline Vec<C> sum_each(Vec<C> (&v)[kLanes<C>]) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<C>>();
+#pragma GCC unroll 4
+  for (int half = kLanes<C> / 2; half; half /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) v[i] = zip_low<C>(v[i], v[i + half], lanes) + zip_high<C>(v[i], v[i + half], lanes);
+  return v[0];
+}
 
 // sum[i][j] += sum_q a[i*a_line + q] * b[offset[j] + q]
 template <class C, int kM, int kT>
@@ -433,35 +624,32 @@ void dot_tile(int64_t n, const C* a, int64_t a_line, const C* b, const int64_t* 
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < kM; ++i)
+  for (int i = 0; i < kM; ++i) {
+    for (int j = 0; j < kT; j += L) {
+      Vec<C> group[L] = {};
 #pragma GCC unroll 8
-    for (int j = 0; j < kT; ++j) sum[i * sum_line + sum_at[j]] += sum_lanes<C>(acc[i][j]);
+      for (int k = 0; k < L && k < kT; ++k)
+        if (j + k < kT) group[k] = acc[i][j + k];
+      const Vec<C> total = sum_each<C>(group);
+      for (int k = 0; k < L && j + k < kT; ++k) sum[i * sum_line + sum_at[j + k]] += total[k];
+    }
+  }
+}
+
+template <class C, int kM, int kT>
+void dot_taps(int64_t taps, int64_t n, const C* a, int64_t a_line, const C* b, const int64_t* offset, C* sum,
+              int64_t sum_line, const int64_t* sum_at) {
+  if constexpr (kT > 1)
+    if (taps < kT) return dot_taps<C, kM, kT - 1>(taps, n, a, a_line, b, offset, sum, sum_line, sum_at);
+  dot_tile<C, kM, kT>(n, a, a_line, b, offset, sum, sum_line, sum_at);
 }
 
 template <class C, int kM>
-void dot_rows(int64_t taps, int64_t n, const C* a, int64_t a_line, const C* b, const int64_t* offset, C* sum,
-              int64_t sum_line, const int64_t* sum_at) {
-  switch (taps) {
-    case 1: return dot_tile<C, kM, 1>(n, a, a_line, b, offset, sum, sum_line, sum_at);
-    case 2: return dot_tile<C, kM, 2>(n, a, a_line, b, offset, sum, sum_line, sum_at);
-    case 3: return dot_tile<C, kM, 3>(n, a, a_line, b, offset, sum, sum_line, sum_at);
-    case 4: return dot_tile<C, kM, 4>(n, a, a_line, b, offset, sum, sum_line, sum_at);
-    default: break;
-  }
-  if constexpr (kDotTaps == 6)
-    if (taps == 6) return dot_tile<C, kM, 6>(n, a, a_line, b, offset, sum, sum_line, sum_at);
-  dot_tile<C, kM, 5>(n, a, a_line, b, offset, sum, sum_line, sum_at);
-}
-
-template <class C>
 void dot(int64_t rows, int64_t taps, int64_t n, const C* a, int64_t a_line, const C* b, const int64_t* offset, C* sum,
          int64_t sum_line, const int64_t* sum_at) {
-  if constexpr (kDotRows == 4) {
-    if (rows == 4) return dot_rows<C, 4>(taps, n, a, a_line, b, offset, sum, sum_line, sum_at);
-    if (rows == 3) return dot_rows<C, 3>(taps, n, a, a_line, b, offset, sum, sum_line, sum_at);
-  }
-  if (rows == 2) return dot_rows<C, 2>(taps, n, a, a_line, b, offset, sum, sum_line, sum_at);
-  dot_rows<C, 1>(taps, n, a, a_line, b, offset, sum, sum_line, sum_at);
+  if constexpr (kM > 1)
+    if (rows < kM) return dot<C, kM - 1>(rows, taps, n, a, a_line, b, offset, sum, sum_line, sum_at);
+  dot_taps<C, kM, kDotTaps>(taps, n, a, a_line, b, offset, sum, sum_line, sum_at);
 }
 
 // Scatters one channel of dy into the tiles' columns, zero in the gaps: a sparse line, or a dense one.
@@ -484,102 +672,85 @@ template <class C> bool all_finite(const C* x, int64_t n) {
   return zero == 0;
 }
 
-// Pixels are cut into blocks, blocks dealt to a number of partial sums that depends on sizes only; partial sums are
-// added in order, so the result is the same for any number of threads.
+template <class T> void weight_grad_by_pixels(const WeightPlan& w, const T* x, const T* dy, compute_t<T>* partial) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  const Problem& p = w.p;
+  const int64_t depth = p.channels * w.taps, tap_tiles = ceil_div(depth, kDotTaps), width = kDotLength;
+  const int64_t line = w.full.line(w.blocks.images, width), channel_line = w.full.slots * line;
+  const bool dense = worth_packing(w.full, w.blocks.images, p.rows / w.row_parts, kWide * L);
+  const int64_t most_tiles = max_tiles(w.full, w.blocks.images, width), a_line = most_tiles * width + 16;
+  Scratch<int64_t> offset(2 * depth + kDotTaps);
+  int64_t *const sum_at = offset.data() + depth, *const packed_offset = sum_at + depth;
+  p.each_tap([&](int64_t i, int64_t weight, int64_t a, int64_t b, int64_t c) {
+    for (int64_t channel = 0; channel < p.channels; ++channel) {
+      offset[channel * w.taps + i] = channel * channel_line + w.full.offset(a, b, c, line);
+      sum_at[channel * w.taps + i] = channel * p.w_channel + weight;
+    }
+  });
+  for (int j = 0; j < kDotTaps; ++j) packed_offset[j] = j * width;
+  parallel_for(w.tasks, w.grain(), [&](int64_t begin, int64_t end) {
+    Scratch<C> lines(p.channels * channel_line), a(ceil_div(p.rows, w.row_parts) * a_line), panel(kDotTaps * width);
+    Scratch<Run> runs(max_runs(w.full, w.blocks.images, width));
+    Scratch<int64_t> first(most_tiles + 1);
+    for (int64_t i = begin; i < end; ++i) {
+      const WeightTask task(w, i);
+      const int64_t row_tiles = ceil_div(task.rows, kDotRows);
+      C* const out = partial + task.sum * w.size + (task.group * p.rows + task.m0) * p.w_row;
+      for (bool packed = dense;; packed = true) {
+        fill(out, C(0), task.rows * p.w_row);
+        task.each_block(w, x, dy, [&](const Windows& here, int64_t n, const T* image, const T* grad) {
+          const int64_t tiles = cut_runs(here, p.map, n, width, packed, runs.data(), first.data());
+          for (int64_t c = 0; c < p.channels; ++c)
+            cut_phases(here, image + c * p.x_channel, p.x_image, n, C(0), lines.data() + c * channel_line, line);
+          for (int64_t m = 0; m < task.rows; ++m)
+            lay_out(runs.data(), first.data(), tiles, width, grad + m * p.y_channel, a.data() + m * a_line);
+          for (int64_t t = 0; t < tiles; ++t) {
+            const Run *r0 = &runs[first[t]], *r1 = &runs[first[t + 1]];
+            if (r0 == r1) continue;
+            const int64_t length = round_up((r1 - 1)->at + (r1 - 1)->count, L);
+            for (int64_t j = 0; j < tap_tiles; ++j) {
+              const int64_t k0 = depth * j / tap_tiles, k = depth * (j + 1) / tap_tiles - k0;
+              if (packed) {
+                for (int64_t r = 0; r < k; ++r) fill(panel.data() + r * width + length - L, C(0), L);
+                pack_tile(r0, r1, lines.data(), &offset[k0], k, width, panel.data());
+              }
+              const C* b = packed ? panel.data() : lines.data() + t * width;
+              const int64_t* at = packed ? packed_offset : &offset[k0];
+              for (int64_t r = 0; r < row_tiles; ++r) {
+                const int64_t m = task.rows * r / row_tiles, rows = task.rows * (r + 1) / row_tiles - m;
+                dot<C, kDotRows>(rows, k, length, a.data() + m * a_line + t * width, a_line, b, at, out + m * p.w_row,
+                                 p.w_row, sum_at + k0);
+              }
+            }
+          }
+        });
+        // A zero in the gaps times an infinity of x is a NaN that does not belong in the sum: then once more, packed.
+        if (packed || all_finite(out, task.rows * p.w_row)) break;
+      }
+    }
+  });
+}
+
 template <class T> void conv_weight_grad_t(const ConvShape& s, const T* x, const T* dy, T* dw) {
   using C = compute_t<T>;
   Problem p = forward_problem(s);
   p.trim();
-  const Windows windows(p.axis);
-  const int64_t taps = p.taps(), depth = p.channels * taps, size = s.out_channels * p.w_row;
-  const int64_t outputs = p.axis[0].out * p.axis[1].out * p.axis[2].out;
-  const int64_t width = kDotLength;
-
-  const double flops = 2.0 * double(p.batch) * double(outputs) * double(s.out_channels) * double(depth + 4);
-  const int64_t tasks_wanted = larger(1, smaller(32, int64_t(flops / double(kTaskFlops))));
-  const int64_t row_bytes = larger(1, (p.channels * windows.slots + p.rows) * int64_t(sizeof(C)));
-  const Blocks blocks(windows, p.batch, larger(256, kCache / row_bytes), ceil_div(tasks_wanted, p.groups));
-  const int64_t sums =
-      larger(1, smaller(smaller(blocks.count, ceil_div(tasks_wanted, p.groups)), (4 << 20) / (size + 1)));
-  const int64_t row_parts = larger(1, smaller(p.rows / (4 * kDotRows), tasks_wanted / (2 * sums * p.groups)));
-  const Windows full = windows.part(blocks.at, 0, blocks.lines);
-  const int64_t line = full.line(blocks.images, width), channel_line = windows.slots * line;
-  const bool dense = worth_packing(full, blocks.images, p.rows / row_parts, kWide * kLanes<C>);
-  const int64_t most_tiles = max_tiles(full, blocks.images, width), a_line = most_tiles * width + 16;
-
-  Scratch<int64_t> offset(2 * depth + kDotTaps);
-  int64_t* const sum_at = offset.data() + depth;
-  int64_t* const packed_offset = sum_at + depth;
-  p.each_tap([&](int64_t i, int64_t weight, int64_t a, int64_t b, int64_t c) {
-    for (int64_t channel = 0; channel < p.channels; ++channel) {
-      offset[channel * taps + i] = channel * channel_line + full.offset(a, b, c, line);
-      sum_at[channel * taps + i] = channel * p.w_channel + weight;
-    }
-  });
-  for (int j = 0; j < kDotTaps; ++j) packed_offset[j] = j * width;
-
-  Scratch<C> partial(sums * size);
-  const int64_t parts = blocks.parts(windows), tap_tiles = ceil_div(depth, kDotTaps);
-  const int64_t tasks = sums * p.groups * row_parts;
-  parallel_for(
-      tasks, larger(1, int64_t(double(tasks) * double(kTaskFlops) / (flops + 1))), [&](int64_t begin, int64_t end) {
-        Scratch<C> lines(p.channels * channel_line);
-        Scratch<C> a(ceil_div(p.rows, row_parts) * a_line);
-        Scratch<C> panel(kDotTaps * width);
-        Scratch<Run> runs(max_runs(full, blocks.images, width));
-        Scratch<int64_t> first(most_tiles + 1);
-        for (int64_t task = begin; task < end; ++task) {
-          const int64_t row_part = task % row_parts, group = task / row_parts % p.groups,
-                        sum = task / row_parts / p.groups;
-          const int64_t m0 = p.rows * row_part / row_parts, rows = p.rows * (row_part + 1) / row_parts - m0;
-          const int64_t row_tiles = ceil_div(rows, kDotRows);
-          C* const out = partial.data() + sum * size + (group * p.rows + m0) * p.w_row;
-          for (bool packed = dense;; packed = true) {
-            fill(out, C(0), rows * p.w_row);
-            for (int64_t block = blocks.count * sum / sums; block < blocks.count * (sum + 1) / sums; ++block) {
-              const int64_t n0 = block / parts * blocks.images, n = smaller(blocks.images, p.batch - n0);
-              const int64_t from = block % parts * blocks.lines;
-              const Windows here =
-                  windows.part(blocks.at, from, smaller(from + blocks.lines, windows.axis[blocks.at].out));
-              const int64_t tiles = cut_runs(here, p.map, n, width, packed, runs.data(), first.data());
-              const T* image = x + n0 * p.x_image + group * p.channels * p.x_channel;
-              for (int64_t c = 0; c < p.channels; ++c)
-                cut_phases(here, image + c * p.x_channel, p.x_image, n, C(0), lines.data() + c * channel_line, line);
-              const T* from_dy = dy + n0 * p.map.image + from * p.map.axis[blocks.at];
-              for (int64_t i = 0; i < rows; ++i)
-                lay_out(runs.data(), first.data(), tiles, width, from_dy + (group * p.rows + m0 + i) * p.y_channel,
-                        a.data() + i * a_line);
-              for (int64_t t = 0; t < tiles; ++t) {
-                const Run *r0 = &runs[first[t]], *r1 = &runs[first[t + 1]];
-                if (r0 == r1) continue;
-                const int64_t length = round_up((r1 - 1)->at + (r1 - 1)->count, kLanes<C>);
-                for (int64_t j = 0; j < tap_tiles; ++j) {
-                  const int64_t k0 = depth * j / tap_tiles, k = depth * (j + 1) / tap_tiles - k0;
-                  if (packed) {
-                    for (int64_t i = 0; i < k; ++i)
-                      fill(panel.data() + i * width + length - kLanes<C>, C(0), kLanes<C>);
-                    pack_tile(r0, r1, lines.data(), &offset[k0], k, width, panel.data());
-                  }
-                  const C* b = packed ? panel.data() : lines.data() + t * width;
-                  const int64_t* at = packed ? packed_offset : &offset[k0];
-                  for (int64_t i = 0; i < row_tiles; ++i) {
-                    const int64_t i0 = rows * i / row_tiles, m = rows * (i + 1) / row_tiles - i0;
-                    dot(m, k, length, a.data() + i0 * a_line + t * width, a_line, b, at, out + i0 * p.w_row, p.w_row,
-                        sum_at + k0);
-                  }
-                }
-              }
-            }
-            // A zero in the gaps times an infinity of x is a NaN that does not belong in the sum: then once more,
-            // packed.
-            if (packed || all_finite(out, rows * p.w_row)) break;
-          }
-        }
-      });
-  parallel_for(size, 16384, [&](int64_t begin, int64_t end) {
+  const WeightPlan w(s, p, sizeof(C));
+  constexpr bool direct = sizeof(T) == sizeof(C);  // one sum needs no adding up
+  Scratch<C> scratch(direct && w.sums == 1 ? 1 : w.sums * w.size);
+  C* partial = scratch.data();
+  if constexpr (direct)
+    if (w.sums == 1) partial = dw;
+  if (4 * p.channels >= 3 * round_up(p.channels, kLanes<C>))
+    weight_grad_by_channels(w, x, dy, partial);
+  else
+    weight_grad_by_pixels(w, x, dy, partial);
+  if (direct && w.sums == 1) return;
+  parallel_for(w.size, 16384, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       C total = partial[i];
-      for (int64_t j = 1; j < sums; ++j) total += partial[j * size + i];
+      for (int64_t j = 1; j < w.sums; ++j) total += partial[j * w.size + i];
       store1(dw + i, total);
     }
   });
