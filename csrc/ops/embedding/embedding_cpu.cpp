@@ -31,6 +31,12 @@ template <class T> inline void round_row(T* to, const compute_t<T>* from, int64_
     for_vectors<compute_t<T>>(n, [&](int64_t i, auto part) { store_part(to + i, load_part(from + i, part), part); });
 }
 
+// Rows are anywhere: the processor is told of a later one while this one is read.
+constexpr int64_t kAhead = 8;
+inline void prefetch_row(const void* row, int64_t bytes) {
+  for (int64_t i = 0; i < bytes && i < 1024; i += 64) __builtin_prefetch(static_cast<const char*>(row) + i);
+}
+
 int64_t find_bad_row(const int64_t* index, int64_t n, int64_t rows) {
   bool ok = true;
   for (int64_t j = 0; j < n; ++j) ok &= uint64_t(index[j]) < uint64_t(rows);
@@ -42,8 +48,10 @@ int64_t find_bad_row(const int64_t* index, int64_t n, int64_t rows) {
 void embedding_forward(int item_size, const void* w, const int64_t* index, void* y, int64_t n, int64_t width) {
   const int64_t bytes = width * item_size;
   parallel_for(n, grain_for(width), [&](int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j)
+    for (int64_t j = begin; j < end; ++j) {
+      if (j + kAhead < end) prefetch_row(static_cast<const char*>(w) + index[j + kAhead] * bytes, bytes);
       memcpy(static_cast<char*>(y) + j * bytes, static_cast<const char*>(w) + index[j] * bytes, size_t(bytes));
+    }
   });
 }
 
@@ -142,6 +150,7 @@ void sum_bags(bool mean, const T* w, const int64_t* index, const int64_t* offset
       memset(sums, 0, size_t(width) * sizeof(C));
       int64_t count = 0;
       for (int64_t j = offsets[b]; j < offsets[b + 1]; ++j) {
+        if (j + kAhead < offsets[bags]) prefetch_row(w + index[j + kAhead] * width, width * int64_t(sizeof(T)));
         if (index[j] == skip) continue;
         ++count;
         add_row(sums, w + index[j] * width, scale ? load1(scale + j) : C(1), width);

@@ -1,4 +1,4 @@
-// Fronts of index.h: views by a list of steps, advanced indexing, gather and scatter, masks, histogram.
+// Fronts of index.h: views, advanced indexing, gather and scatter, masks, histogram.
 // Every index is checked before anything is written.
 #include "ops/index/index.h"
 
@@ -12,8 +12,67 @@
 namespace gg {
 namespace {
 
-// The steps of a basic index, as Python writes them into one flat list.
-enum Step : int64_t { kSelect, kNewAxis, kSlice, kSkip };
+// An index expression of integers, slices, None and Ellipsis only, which gives a view; Python's own objects taken
+// apart.
+struct BasicKey {
+  enum Kind { Select, NewAxis, Slice, Rest };
+  struct Item {
+    Kind kind;
+    int64_t start, stop, step;
+  };
+  bool basic = true;  // false: it holds something else
+  int n = 0;
+  Item items[2 * kMaxDims];
+};
+
+}  // namespace
+
+namespace python {
+
+template <> struct From<BasicKey> {
+  static int64_t bound(PyObject* o, int64_t otherwise) {
+    if (o == Py_None) return otherwise;
+    if (!PyIndex_Check(o))
+      throw DTypeError(std::string("index: slice bounds must be integers or None, not ") + Py_TYPE(o)->tp_name);
+    PyObject* index = PyNumber_Index(o);
+    if (!index) throw pybind11::error_already_set();
+    int overflow;
+    int64_t value = PyLong_AsLongLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
+    return overflow ? (overflow > 0 ? INT64_MAX : -INT64_MAX) : value;
+  }
+  static void push(BasicKey& key, PyObject* o) {
+    check<IndexError>(key.n < 2 * kMaxDims, "index: more than ", 2 * kMaxDims, " entries in an index");
+    BasicKey::Item& item = key.items[key.n++];
+    if (PyLong_Check(o) && !PyBool_Check(o)) {
+      item = {BasicKey::Select, bound(o, 0), 0, 0};
+    } else if (PySlice_Check(o)) {
+      PySliceObject* slice = reinterpret_cast<PySliceObject*>(o);
+      item = {BasicKey::Slice, bound(slice->start, 0), bound(slice->stop, INT64_MAX), bound(slice->step, 1)};
+    } else if (o == Py_None) {
+      item.kind = BasicKey::NewAxis;
+    } else if (o == Py_Ellipsis) {
+      item.kind = BasicKey::Rest;
+    } else {
+      key.basic = false;
+    }
+  }
+  static BasicKey from(PyObject* o, const Where&) {
+    BasicKey key;
+    if (!PyTuple_Check(o)) {
+      push(key, o);
+    } else {
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o) && key.basic; ++i) push(key, PyTuple_GET_ITEM(o, i));
+    }
+    return key;
+  }
+};
+
+}  // namespace python
+
+namespace {
+
+bool is_basic_key(const BasicKey& key) { return key.basic; }
 
 // Axes as one axis, where they lie evenly in memory.
 bool merge_axes(const Dims& shape, const Dims& strides, int64_t* size, int64_t* stride) {
@@ -130,7 +189,6 @@ Pick pick(const std::string& op, const Array& x, const Dims& axes, const std::ve
   p.offsets = Array::empty({places.n}, DType::Int64, x.device());
   places.offsets = p.offsets.data<int64_t>();
   places.extent = extent_of(x);
-  places.runs = 1;
   int64_t bad =
       index_kernels(x.device()).index_offsets(count, data, sizes, strides, wrap, places.n, p.offsets.data<int64_t>());
   if (bad >= 0) {
@@ -192,60 +250,54 @@ void index_put(const std::string& op, const Array& x, const Dims& axes, const st
 // An array without axes takes part in ops along an axis as one of a single element.
 Array with_axis(const Array& x) { return x.ndim() ? x : x.view({1}, {1}); }
 
-// The view of x that the steps of a basic index give.
-Array index_view(const Array& x, const std::vector<int64_t>& steps) {
+// The view of x that a basic key gives.
+Array index_view(const Array& x, const BasicKey& key) {
+  check<IndexError>(key.basic, "index: a view takes integers, slices, None and Ellipsis only");
   Dims shape, strides;
   int64_t offset = 0;
-  int axis = 0;
-  auto next_axis = [&] {
-    check<IndexError>(axis < x.ndim(), "index: too many indices for x ", x);
-    return axis++;
-  };
+  int axis = 0, used = 0, rests = 0;
+  for (int i = 0; i < key.n; ++i) {
+    used += key.items[i].kind == BasicKey::Select || key.items[i].kind == BasicKey::Slice;
+    rests += key.items[i].kind == BasicKey::Rest;
+  }
+  check<IndexError>(rests <= 1, "index: an index can only have a single ellipsis ('...')");
+  check<IndexError>(used <= x.ndim(), "index: too many indices (", used, ") for x ", x);
   auto push = [&](int64_t size, int64_t stride) {
     check<IndexError>(shape.n < kMaxDims, "index: the result would have more than ", kMaxDims, " axes");
     shape.push(size);
     strides.push(stride);
   };
-  for (size_t at = 0; at < steps.size();) {
-    switch (steps[at++]) {
-      case kSelect: {
-        int d = next_axis();
-        int64_t i = steps[at++], size = x.size(d);
-        check<IndexError>(i >= -size && i < size, "index: index ", i, " is out of bounds for axis ", d, " of x ", x,
-                          ", which has size ", size);
-        offset += (i < 0 ? i + size : i) * x.strides()[d];
-        break;
-      }
-      case kNewAxis: push(1, 1); break;
-      case kSlice: {
-        int d = next_axis();
-        int64_t start = steps[at], stop = steps[at + 1], step = steps[at + 2], size = x.size(d);
-        at += 3;
-        check<ValueError>(step > 0, "index: slice step ", step, " on axis ", d,
-                          " must be positive; flip the axis with .flip(", d, ")");
-        start = start < 0 ? start + size : start;
-        stop = stop < 0 ? stop + size : stop;
-        start = start < 0 ? 0 : start > size ? size : start;
-        stop = stop < start ? start : stop > size ? size : stop;
-        offset += start * x.strides()[d];
-        push((stop - start) / step + ((stop - start) % step != 0), x.strides()[d] * step);
-        break;
-      }
-      default:
-        for (int64_t left = steps[at++]; left > 0; --left) {
-          int d = next_axis();
-          push(x.size(d), x.strides()[d]);
-        }
+  for (int i = 0; i < key.n; ++i) {
+    const BasicKey::Item& item = key.items[i];
+    if (item.kind == BasicKey::NewAxis) {
+      push(1, 1);
+    } else if (item.kind == BasicKey::Rest) {
+      for (int left = x.ndim() - used; left > 0; --left, ++axis) push(x.size(axis), x.strides()[axis]);
+    } else if (item.kind == BasicKey::Select) {
+      const int64_t size = x.size(axis), at = item.start;
+      check<IndexError>(at >= -size && at < size, "index: index ", at, " is out of bounds for axis ", axis, " of x ", x,
+                        ", which has size ", size);
+      offset += (at < 0 ? at + size : at) * x.strides()[axis++];
+    } else {
+      const int64_t size = x.size(axis), step = item.step;
+      check<ValueError>(step > 0, "index: slice step ", step, " on axis ", axis,
+                        " must be positive; flip the axis with .flip(", axis, ")");
+      int64_t start = item.start < 0 ? item.start + size : item.start;
+      int64_t stop = item.stop < 0 ? item.stop + size : item.stop;
+      start = start < 0 ? 0 : start > size ? size : start;
+      stop = stop < start ? start : stop > size ? size : stop;
+      offset += start * x.strides()[axis];
+      push((stop - start) / step + ((stop - start) % step != 0), x.strides()[axis++] * step);
     }
   }
   for (; axis < x.ndim(); ++axis) push(x.size(axis), x.strides()[axis]);
   return x.view(shape, strides, product(shape) == 0 ? 0 : offset);
 }
 
-// x's part named by steps, then by indices, is folded with v.
-void index_assign_(const std::string& op, const Array& x, const std::vector<int64_t>& steps, const Dims& axes,
+// x's part named by a key, then by indices, is folded with v.
+void index_assign_(const std::string& op, const Array& x, const BasicKey& key, const Dims& axes,
                    const std::vector<Array>& indices, const Operand& v, bool wrap, int64_t fold) {
-  Array view = index_view(x, steps);
+  Array view = index_view(x, key);
   if (indices.empty()) {
     Array value = v.array;
     while (value.ndim() > view.ndim() && value.size(0) == 1) {  // leading axes of one are dropped, as numpy does
@@ -264,21 +316,21 @@ void index_assign_(const std::string& op, const Array& x, const std::vector<int6
   bump_version(x);
 }
 
-Array index_assign(const std::string& op, const Array& x, const std::vector<int64_t>& steps, const Dims& axes,
+Array index_assign(const std::string& op, const Array& x, const BasicKey& key, const Dims& axes,
                    const std::vector<Array>& indices, const Operand& v, bool wrap, int64_t fold) {
   Array y = x.clone();
-  index_assign_(op, y, steps, axes, indices, v, wrap, fold);
+  index_assign_(op, y, key, axes, indices, v, wrap, fold);
   return y;
 }
 
-// Zeros of a shape with dy in the part that steps name, or summed at the places that indices name.
-Array index_spread(const std::string& op, const Array& dy, const Dims& shape, const std::vector<int64_t>& steps,
-                   const Dims& axes, const std::vector<Array>& indices, bool wrap) {
+// Zeros of a shape with dy in the part that a key names, or summed at the places that indices name.
+Array index_spread(const std::string& op, const Array& dy, const Dims& shape, const BasicKey& key, const Dims& axes,
+                   const std::vector<Array>& indices, bool wrap) {
   Array dx = Array::zeros(shape, dy.dtype(), dy.device());
   if (indices.empty())
-    copy(index_view(dx, steps), dy);
+    copy(index_view(dx, key), dy);
   else
-    index_put(op, index_view(dx, steps), axes, indices, dy, wrap, Fold::Add);
+    index_put(op, index_view(dx, key), axes, indices, dy, wrap, Fold::Add);
   return dx;
 }
 
@@ -323,9 +375,10 @@ Array index_wrap(const std::string& op, const Array& index, int64_t axis, int64_
   return out;
 }
 
-// x[.., index[e], ..] = fold(x[.., index[e], ..], src[e]); src is a single item or at least as large as index.
-void scatter_(const std::string& op, const Array& x, int64_t dim, const Array& index, const Operand& src,
-              int64_t fold) {
+// x[.., index[e], ..] = fold(x[.., index[e], ..], src[e]), in an x that is the caller's own; src is a single item or at
+// least as large as index.
+void scatter_into(const std::string& op, const Array& x, int64_t dim, const Array& index, const Operand& src,
+                  int64_t fold) {
   int d = check_dim(op.c_str(), dim, x.ndim());
   if (index.numel() == 0) return;
   const bool is_scalar = src.array.weak();
@@ -344,30 +397,25 @@ void scatter_(const std::string& op, const Array& x, int64_t dim, const Array& i
   }
   in_compute_type(with_axis(x), Fold(fold), [&](const Array& to) {
     check_index_fits(op, to, d, is);
-    Array offsets = Array::empty({is.numel()}, DType::Int64, x.device());
-    int64_t bad = index_kernels(x.device())
-                      .axis_offsets(is.data<int64_t>(), to.ndim(), is.shape().v, to.strides().v, d, to.size(d),
-                                    offsets.data<int64_t>());
-    if (bad >= 0) throw_bad_index(op, to, d, is, bad);
+    const IndexKernels& kernels = index_kernels(x.device());
     Array v = values.to(to.dtype());
-    Places places{1, is.numel(), 1, 0, 1, offsets.data<int64_t>(), extent_of(to), 1};
-    for (int i = 0; i < d; ++i) places.runs *= is.size(i);
-    index_kernels(x.device()).index_fold(Fold(fold), to.dtype(), to.bytes(), v.bytes(), is_scalar, places);
+    int64_t bad = kernels.axis_fold(Fold(fold), to.dtype(), to.bytes(), v.bytes(), is_scalar, is.data<int64_t>(),
+                                    to.ndim(), is.shape().v, to.strides().v, d, to.size(d));
+    if (bad >= 0) throw_bad_index(op, to, d, is, bad);
   });
-  bump_version(x);
 }
 
 Array scatter(const std::string& op, const Array& x, int64_t dim, const Array& index, const Operand& src,
               int64_t fold) {
   Array y = x.clone();
-  scatter_(op, y, dim, index, src, fold);
+  scatter_into(op, y, dim, index, src, fold);
   return y;
 }
 
 // Zeros of a shape with dy added where gather would have read.
-Array gather_backward(const Array& dy, const Dims& shape, int64_t dim, const Array& index) {
+Array gather_backward(const std::string& op, const Array& dy, const Dims& shape, int64_t dim, const Array& index) {
   Array dx = Array::zeros(shape, dy.dtype(), dy.device());
-  scatter_("gather", dx, dim, index, {dy}, int64_t(Fold::Add));
+  scatter_into(op, dx, dim, index, {dy}, int64_t(Fold::Add));
   return dx;
 }
 
@@ -396,18 +444,18 @@ Array scatter_reduce(const std::string& op, const Array& x, int64_t dim, const A
   if (!include_self) {
     Array start = neutral(reduce, x.dtype());
     start.set_weak(true);
-    scatter_(op, y, dim, index, {start}, int64_t(Fold::Write));
+    scatter_into(op, y, dim, index, {start}, int64_t(Fold::Write));
   }
   if (mean && is_half(x.dtype())) y = y.to(DType::Float32);
-  scatter_(op, y, dim, index, {src.to(y.dtype())}, int64_t(fold));
+  scatter_into(op, y, dim, index, {src.to(y.dtype())}, int64_t(fold));
   if (!mean) return y;
   Array one = Array::scalar_int(1, DType::Int64), none = Array::scalar_int(0, DType::Int64);
   one.set_weak(true);
   none.set_weak(true);
   Array counts = Array::empty(x.shape(), DType::Int64, x.device());
   fill(counts, one);
-  if (!include_self) scatter_(op, counts, dim, index, {none}, int64_t(Fold::Write));
-  scatter_(op, counts, dim, index, {one}, int64_t(Fold::Add));
+  if (!include_self) scatter_into(op, counts, dim, index, {none}, int64_t(Fold::Write));
+  scatter_into(op, counts, dim, index, {one}, int64_t(Fold::Add));
   index_kernels(x.device()).divide_sums(y.dtype(), y.bytes(), counts.data<int64_t>(), y.numel());
   return y.to(x.dtype());
 }
@@ -483,7 +531,7 @@ Array masked_select(const Array& x, const Array& mask) {
   Dims shape = masked_shape("masked_select", x, mask);
   Array from = x.expand(shape).contiguous(), at = masked_positions(mask.expand(shape));
   Array y = Array::empty(at.shape(), x.dtype(), x.device());
-  Places places{1, at.numel(), 1, 0, 1, at.data<int64_t>(), from.numel(), 1};
+  Places places{1, at.numel(), 1, 0, 1, at.data<int64_t>(), from.numel()};
   if (y.numel()) index_kernels(x.device()).index_read(item_size(x.dtype()), from.bytes(), y.bytes(), places);
   return y;
 }
@@ -499,7 +547,7 @@ void masked_scatter_(const Array& x, const Array& mask, const Array& source) {
                     " has fewer elements than the mask's ", at.numel(), " true ones");
   if (at.numel() == 0) return;
   Array values = source.storage() == x.storage() ? source.clone() : source.contiguous(), to = x.contiguous();
-  Places places{1, at.numel(), 1, 0, 1, at.data<int64_t>(), to.numel(), 1};
+  Places places{1, at.numel(), 1, 0, 1, at.data<int64_t>(), to.numel()};
   index_kernels(x.device()).index_fold(Fold::Write, x.dtype(), to.bytes(), values.bytes(), false, places);
   if (!x.is_contiguous()) copy(x, to);
   bump_version(x);
@@ -524,16 +572,16 @@ Array histogram(const Array& x, int64_t bins, double low, double high) {
 }  // namespace
 
 void bind_index(pybind11::module_& m) {
-  python::def<&index_view>(m, "index_view", {"x", "steps"});
+  python::def<&is_basic_key>(m, "is_basic_key", {"key"});
+  python::def<&index_view>(m, "index_view", {"x", "key"});
   python::def<&index_get>(m, "index_get", {"op", "x", "axes", "indices", "wrap"});
-  python::def<&index_assign>(m, "index_assign", {"op", "x", "steps", "axes", "indices", "v", "wrap", "fold"});
-  python::def<&index_assign_>(m, "index_assign_", {"op", "x", "steps", "axes", "indices", "v", "wrap", "fold"});
-  python::def<&index_spread>(m, "index_spread", {"op", "dy", "shape", "steps", "axes", "indices", "wrap"});
+  python::def<&index_assign>(m, "index_assign", {"op", "x", "key", "axes", "indices", "v", "wrap", "fold"});
+  python::def<&index_assign_>(m, "index_assign_", {"op", "x", "key", "axes", "indices", "v", "wrap", "fold"});
+  python::def<&index_spread>(m, "index_spread", {"op", "dy", "shape", "key", "axes", "indices", "wrap"});
   python::def<&index_wrap>(m, "index_wrap", {"op", "index", "axis", "size"});
   python::def<&gather>(m, "gather", {"op", "x", "dim", "index"});
-  python::def<&gather_backward>(m, "gather_backward", {"dy", "shape", "dim", "index"});
+  python::def<&gather_backward>(m, "gather_backward", {"op", "dy", "shape", "dim", "index"});
   python::def<&scatter>(m, "scatter", {"op", "x", "dim", "index", "src", "fold"});
-  python::def<&scatter_>(m, "scatter_", {"op", "x", "dim", "index", "src", "fold"});
   python::def<&scatter_reduce>(m, "scatter_reduce", {"op", "x", "dim", "index", "src", "reduce", "include_self"});
   python::def<&masked_fill>(m, "masked_fill", {"x", "mask", "value"});
   python::def<&masked_fill_>(m, "masked_fill_", {"x", "mask", "value"});

@@ -1,9 +1,9 @@
 // index: reading and writing the items of an array that integers or a mask pick out.
 //
-// Every op of the family is brought to one picture: a dense array of shape (outer, n, inner) lies beside a strided one,
-// and element (o, j, i) meets the item at  o * outer_stride + offsets[j] + i * inner_stride. Offsets come from index
-// arrays (x[a, :, b], index_select), from one index per element (gather, scatter) or from a mask. Writes to one item
-// happen in the order of j for any number of threads: the last write wins, sums have one order.
+// Index arrays (x[a, :, b], index_select, ...) and masks become offsets: a dense array of shape (outer, n, inner) lies
+// beside a strided one, and element (o, j, i) meets the item at  o * outer_stride + offsets[j] + i * inner_stride.
+// One index per element (gather, scatter) is walked as it is. Writes to one item happen in the order of the source for
+// any number of threads: the last write wins, sums have one order.
 #pragma once
 #include "core/dtype.h"
 #include "core/kernels.h"
@@ -16,7 +16,6 @@ struct Places {
   int64_t outer_stride, inner_stride;  // items
   const int64_t* offsets;              // n of them, each in [0, extent)
   int64_t extent;
-  int64_t runs;  // offsets cut into this many equal runs never meet across runs; 1 where nothing is known
 };
 
 enum class Fold : uint8_t { Write, Add, Multiply, Max, Min };
@@ -31,12 +30,14 @@ struct IndexKernels {
   // all[i, j, k] = a[i] + b[j] + c[k].
   void (*combine_offsets)(const int64_t* a, int64_t na, const int64_t* b, int64_t nb, const int64_t* c, int64_t nc,
                           int64_t* all);
-  // offsets[e] for a dense index of the given shape that replaces coordinate dim of an array with these strides.
-  int64_t (*axis_offsets)(const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride, int dim,
-                          int64_t size, int64_t* offsets);
-  // y[e] = x at those places, in one pass.
+  // y[e] = x[.., index[e], ..] for a dense index of this shape, which replaces coordinate dim of x with these strides;
+  // the position of the first index that is out of bounds comes back, or -1.
   int64_t (*axis_read)(int item_size, const void* x, const int64_t* index, int ndim, const int64_t* shape,
                        const int64_t* stride, int dim, int64_t size, void* y);
+  // x[.., index[e], ..] = fold(x[.., index[e], ..], v[e]), likewise; v is dense, or one item where v_is_scalar. After
+  // an index that is out of bounds x holds a part of the result: it must be nobody else's yet.
+  int64_t (*axis_fold)(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar, const int64_t* index, int ndim,
+                       const int64_t* shape, const int64_t* stride, int dim, int64_t size);
   void (*index_read)(int item_size, const void* x, void* y, const Places& places);
   // x = fold(x, v) at the places; v is dense (outer, n, inner), or one item where v_is_scalar.
   void (*index_fold)(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar, const Places& places);

@@ -17,6 +17,9 @@ int64_t grain_for(int64_t work_per_row) {
   return work_per_row >= kGrain ? 1 : kGrain / (work_per_row > 0 ? work_per_row : 1);
 }
 
+// Single items are scattered in order up to this many: sorting them by destination costs more than it spreads.
+constexpr int64_t kSerial = 1 << 22;
+
 // The least position that any piece reports.
 struct FirstBad {
   int64_t at = INT64_MAX;
@@ -96,17 +99,6 @@ inline bool walk_axis(const int64_t* index, int ndim, const int64_t* shape, cons
   return true;
 }
 
-int64_t axis_offsets(const int64_t* index, int ndim, const int64_t* shape, const int64_t* stride, int dim, int64_t size,
-                     int64_t* offsets) {
-  int64_t n = 1;
-  for (int d = 0; d < ndim; ++d) n *= shape[d];
-  FirstBad bad;
-  parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
-    walk_axis(index, ndim, shape, stride, dim, size, begin, end, &bad, [&](int64_t e, int64_t at) { offsets[e] = at; });
-  });
-  return bad.result();
-}
-
 int64_t axis_read(int item_size, const void* x, const int64_t* index, int ndim, const int64_t* shape,
                   const int64_t* stride, int dim, int64_t size, void* y) {
   int64_t n = 1;
@@ -155,20 +147,14 @@ void index_read(int item_size, const void* x, void* y, const Places& p) {
 
 // visit(o, j, i_begin, i_end) for every element, so that all visits to one item come from one piece, in the order of j.
 template <class Visit> void visit_places(const Places& p, const Visit& visit) {
-  const int64_t columns = 256;
-  if (p.outer * p.n * p.inner <= kGrain) {
+  const int64_t columns = 256, total = p.outer * p.n * p.inner;
+  if (total <= kGrain || (p.outer < 16 && p.inner < 16 && total <= kSerial)) {
     for (int64_t o = 0; o < p.outer; ++o)
       for (int64_t j = 0; j < p.n; ++j) visit(o, j, 0, p.inner);
   } else if (p.outer >= 16) {
     parallel_for(p.outer, grain_for(p.n * p.inner), [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o)
         for (int64_t j = 0; j < p.n; ++j) visit(o, j, 0, p.inner);
-    });
-  } else if (p.runs >= 16) {
-    const int64_t run = p.n / p.runs;
-    parallel_for(p.runs, grain_for(run * p.inner), [&](int64_t begin, int64_t end) {
-      for (int64_t o = 0; o < p.outer; ++o)
-        for (int64_t j = begin * run; j < end * run; ++j) visit(o, j, 0, p.inner);
     });
   } else if (p.inner >= 16 * columns) {
     parallel_for(p.inner, columns * grain_for(columns * p.n), [&](int64_t begin, int64_t end) {
@@ -206,25 +192,71 @@ template <class T, class F> void fold_places(T* x, const T* v, bool v_is_scalar,
 template <class C> inline C nan_max(C a, C b) { return a > b || a != a ? a : b; }
 template <class C> inline C nan_min(C a, C b) { return a < b || a != a ? a : b; }
 
-void index_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar, const Places& p) {
+// Calls f.template operator()<T>(combine), where combine(T* to, const T* from) does the fold.
+template <class F> void dispatch_fold(Fold fold, DType dtype, const F& f) {
   if (fold == Fold::Write) {
-    dispatch_size(item_size(dtype), [&]<class U>() {
-      fold_places(static_cast<U*>(x), static_cast<const U*>(v), v_is_scalar, p,
-                  [](U* to, const U* from) { *to = *from; });
-    });
+    dispatch_size(item_size(dtype),
+                  [&]<class U>() { f.template operator()<U>([](U* to, const U* from) { *to = *from; }); });
     return;
   }
   dispatch_all(dtype, [&]<class T>() {
     using C = compute_t<T>;
-    auto run = [&](const auto& combine) {
-      fold_places(static_cast<T*>(x), static_cast<const T*>(v), v_is_scalar, p,
-                  [&](T* to, const T* from) { store1(to, C(combine(load1(to), load1(from)))); });
+    auto with = [&](const auto& combine) {
+      f.template operator()<T>([&](T* to, const T* from) { store1(to, C(combine(load1(to), load1(from)))); });
     };
-    if (fold == Fold::Add) run([](C a, C b) { return C(a + b); });
-    if (fold == Fold::Multiply) run([](C a, C b) { return C(a * b); });
-    if (fold == Fold::Max) run([](C a, C b) { return nan_max(a, b); });
-    if (fold == Fold::Min) run([](C a, C b) { return nan_min(a, b); });
+    if (fold == Fold::Add) with([](C a, C b) { return C(a + b); });
+    if (fold == Fold::Multiply) with([](C a, C b) { return C(a * b); });
+    if (fold == Fold::Max) with([](C a, C b) { return nan_max(a, b); });
+    if (fold == Fold::Min) with([](C a, C b) { return nan_min(a, b); });
   });
+}
+
+void index_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar, const Places& p) {
+  dispatch_fold(fold, dtype, [&]<class T>(const auto& combine) {
+    fold_places(static_cast<T*>(x), static_cast<const T*>(v), v_is_scalar, p, combine);
+  });
+}
+
+// Elements that differ in a coordinate before dim, or after it, never meet: pieces are rows of outer axes or columns of
+// the last one. A single row is scattered in order, or by destinations where it is long.
+int64_t axis_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar, const int64_t* index, int ndim,
+                  const int64_t* shape, const int64_t* stride, int dim, int64_t size) {
+  const int last = ndim - 1;
+  FirstBad bad;
+  int64_t runs = 1, n = 1, extent = 0;
+  for (int d = 0; d < ndim; ++d) {
+    if (d < dim) runs *= shape[d];
+    n *= shape[d];
+  }
+  const int64_t run = n / runs, row = shape[last], columns = 64;
+  dispatch_fold(fold, dtype, [&]<class T>(const auto& combine) {
+    T* to = static_cast<T*>(x);
+    const T* from = static_cast<const T*>(v);
+    const int64_t step = v_is_scalar ? 0 : 1;
+    auto scatter = [&](int64_t begin, int64_t end) {
+      walk_axis(index, ndim, shape, stride, dim, size, begin, end, &bad,
+                [&](int64_t e, int64_t at) { combine(to + at, from + e * step); });
+    };
+    if (runs >= 8) {
+      parallel_for(runs, grain_for(run), [&](int64_t begin, int64_t end) { scatter(begin * run, end * run); });
+    } else if (dim != last && row >= 2 * columns) {
+      parallel_for(row, columns * grain_for(columns * (n / row)), [&](int64_t begin, int64_t end) {
+        for (int64_t e = 0; e < n; e += row) scatter(e + begin, e + end);
+      });
+    } else if (n <= kSerial) {
+      scatter(0, n);
+    } else {
+      Scratch<int64_t> offsets(n);
+      parallel_for(n, kGrain, [&](int64_t begin, int64_t end) {
+        walk_axis(index, ndim, shape, stride, dim, size, begin, end, &bad,
+                  [&](int64_t e, int64_t at) { offsets[e] = at; });
+      });
+      if (bad.result() >= 0) return;
+      for (int64_t e = 0; e < n; ++e) extent = offsets[e] >= extent ? offsets[e] + 1 : extent;
+      fold_places(to, from, v_is_scalar, Places{1, n, 1, 0, 1, offsets.data(), extent}, combine);
+    }
+  });
+  return bad.result();
 }
 
 void divide_sums(DType dtype, void* y, const int64_t* counts, int64_t n) {
@@ -303,16 +335,24 @@ void nonzero_write(DType dtype, const void* x, int64_t n, const int64_t* starts,
     const T* from = static_cast<const T*>(x);
     parallel_for(n, kNonzeroBlock, [&](int64_t begin, int64_t end) {
       int64_t* to = out + starts[begin / kNonzeroBlock] * row_stride;
-      for (int64_t i = begin; i < end; ++i) {
-        if (!is_nonzero(from + i)) continue;
-        int64_t left = i;
-        for (int d = ndim - 1; d > 0; --d) {
-          int64_t quotient = left / shape[d];
-          to[d * axis_stride] = left - quotient * shape[d];
-          left = quotient;
+      const int64_t batch = 256;
+      int64_t found[batch + 1];
+      for (int64_t first = begin; first < end; first += batch) {
+        const int64_t stop = first + batch < end ? first + batch : end;
+        int64_t count = 0;
+        for (int64_t i = first; i < stop; ++i) {  // always written, kept where nonzero: no branch to mispredict
+          found[count] = i;
+          count += is_nonzero(from + i);
         }
-        to[0] = left;
-        to += row_stride;
+        for (int64_t k = 0; k < count; ++k, to += row_stride) {
+          int64_t left = found[k];
+          for (int d = ndim - 1; d > 0; --d) {
+            int64_t quotient = left / shape[d];
+            to[d * axis_stride] = left - quotient * shape[d];
+            left = quotient;
+          }
+          to[0] = left;
+        }
       }
     });
   });
@@ -346,8 +386,8 @@ void histogram(DType dtype, const void* x, int64_t n, double low, double high, i
 
 }  // namespace
 
-const IndexKernels index_kernels = {index_offsets, combine_offsets, axis_offsets, axis_read,
-                                    index_read,    index_fold,      divide_sums,  masked_fill,
+const IndexKernels index_kernels = {index_offsets, combine_offsets, axis_read,   axis_fold,
+                                    index_read,    index_fold,      divide_sums, masked_fill,
                                     nonzero_count, nonzero_write,   histogram};
 
 }  // namespace gg::GG_ISA

@@ -95,9 +95,9 @@ std::pair<Array, Array> mode(const Array& x, int64_t dim) {
   });
 }
 
-// The distinct elements of flat x, or its distinct slices along dim: (values, the number of each element's value,
-// counts).
-std::tuple<Array, Array, Array> unique(const Array& x, std::optional<int64_t> dim, bool sorted) {
+// The distinct elements of flat x, or its distinct slices along dim; the number of each element's value; counts.
+std::tuple<Array, std::optional<Array>, std::optional<Array>> unique(const Array& x, std::optional<int64_t> dim,
+                                                                     bool sorted, bool want_inverse, bool want_counts) {
   const char* op = sorted ? "unique" : "unique_consecutive";
   Array rows = x.contiguous();
   Dims inverse_shape = x.shape(), slice;
@@ -112,33 +112,39 @@ std::tuple<Array, Array, Array> unique(const Array& x, std::optional<int64_t> di
   const int64_t m = product(slice), n = product(inverse_shape);
   check<ValueError>(m > 0 || n == 0, op, ": the slices of x ", x, " along axis ", d, " are empty");
   const SortKernels& kernels = sort_kernels(x.device());
-  Array order, run = Array::empty({n}, DType::Int64, x.device());
+  Array order, run = Array::empty({n}, DType::Int64, x.device()), source = rows;
+  const bool by_order = sorted && m > 1;
   if (sorted) {
     order = Array::empty({n}, DType::Int64, x.device());
-    if (m == 1) {
-      Array values = Array::empty({n}, x.dtype(), x.device());
-      kernels.sort(x.dtype(), rows.bytes(), values.bytes(), order.data<int64_t>(), 1, n, false);
-    } else {
+    if (by_order) {
       kernels.sort_rows(x.dtype(), rows.bytes(), n, m, order.data<int64_t>());
+    } else if (n) {
+      source = Array::empty({n}, x.dtype(), x.device());
+      kernels.sort(x.dtype(), rows.bytes(), source.bytes(), order.data<int64_t>(), 1, n, false);
     }
   }
-  const int64_t* through = sorted ? order.data<int64_t>() : nullptr;
   const int64_t* runs = run.data<int64_t>();
-  const int64_t count = kernels.mark_runs(x.dtype(), rows.bytes(), n, m, through, run.data<int64_t>());
+  const int64_t count = kernels.mark_runs(x.dtype(), source.bytes(), n, m, by_order ? order.data<int64_t>() : nullptr,
+                                          run.data<int64_t>());
   Dims shape = slice;
   shape.insert(0, count);
-  Array values = Array::empty(shape, x.dtype(), x.device()),
-        inverse = Array::empty(inverse_shape, DType::Int64, x.device()),
-        counts = Array::zeros({count}, DType::Int64, x.device());
+  Array values = Array::empty(shape, x.dtype(), x.device());
   const int64_t bytes = m * item_size(x.dtype());
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t at = through ? through[i] : i;
+  for (int64_t i = 0; i < n; ++i)
     if (i == 0 || runs[i] != runs[i - 1])
-      memcpy(values.bytes() + runs[i] * bytes, rows.bytes() + at * bytes, size_t(bytes));
-    inverse.data<int64_t>()[at] = runs[i];
-    ++counts.data<int64_t>()[runs[i]];
+      memcpy(values.bytes() + runs[i] * bytes, source.bytes() + (by_order ? order.data<int64_t>()[i] : i) * bytes,
+             size_t(bytes));
+  std::optional<Array> inverse, counts;
+  if (want_inverse) {
+    inverse = Array::empty(inverse_shape, DType::Int64, x.device());
+    for (int64_t i = 0; i < n; ++i) inverse->data<int64_t>()[sorted ? order.data<int64_t>()[i] : i] = runs[i];
   }
-  return {dim && x.ndim() ? Rows::move_axis(values, 0, d).contiguous() : values, inverse, counts};
+  if (want_counts) {
+    counts = Array::zeros({count}, DType::Int64, x.device());
+    for (int64_t i = 0; i < n; ++i) ++counts->data<int64_t>()[runs[i]];
+  }
+  if (dim && x.ndim()) values = Rows::move_axis(values, 0, d).contiguous();
+  return {values, inverse, counts};
 }
 
 Array searchsorted(const std::string& op, const Array& sorted, const Operand& values, bool int32, bool right,
@@ -197,7 +203,7 @@ void bind_sort(pybind11::module_& m) {
   python::def<&kthvalue>(m, "kthvalue", {"x", "k", "dim"});
   python::def<&median>(m, "median", {"x", "dim", "skip_nan"});
   python::def<&mode>(m, "mode", {"x", "dim"});
-  python::def<&unique>(m, "unique", {"x", "dim", "sorted"});
+  python::def<&unique>(m, "unique", {"x", "dim", "sorted", "want_inverse", "want_counts"});
   python::def<&searchsorted>(m, "searchsorted", {"op", "sorted", "values", "int32", "right", "sorter"});
   python::def<&isin>(m, "isin", {"elements", "test_elements", "invert"});
 }

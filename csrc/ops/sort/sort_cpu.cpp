@@ -69,7 +69,7 @@ template <class P, class T> inline P pack(const T& x, int64_t i, bool flip) {
 template <class P> inline int64_t position(P p) { return int64_t(uint64_t(p & ((P(1) << kPositionBits<P>)-1))); }
 
 // Calls f.template operator()<T, P>() with the packed type that holds T's key and positions below n.
-template <class F> inline void dispatch_packed(DType dtype, int64_t n, const F& f) {
+template <class F> void dispatch_packed(DType dtype, int64_t n, const F& f) {
   dispatch_all(dtype, [&]<class T>() {
     if constexpr (sizeof(T) < 8) {
       if (n <= UINT32_MAX) return f.template operator()<T, uint64_t>();
@@ -177,14 +177,35 @@ template <class F> void for_rows(int64_t rows, int64_t n, const F& row) {
   }
 }
 
+// Sorts a row. 8-byte elements whose keys span less than 2^32, as most integers do, are packed by their distance from
+// the least one into half the bytes.
+template <class T, class P> void sort_row(const T* x, int64_t n, bool flip, T* values, int64_t* order) {
+  if constexpr (sizeof(T) == 8) {
+    uint64_t least = UINT64_MAX, greatest = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const uint64_t key = flip ? ~key_of(x[i]) : key_of(x[i]);
+      least = key < least ? key : least;
+      greatest = key > greatest ? key : greatest;
+    }
+    if (n > kShort && n <= UINT32_MAX && greatest - least <= UINT32_MAX) {
+      Scratch<uint64_t> buffer(2 * n);
+      uint64_t* a = buffer.data();
+      parallel_for(n, kChunk, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+          a[i] = ((flip ? ~key_of(x[i]) : key_of(x[i])) - least) << 32 | uint64_t(i);
+      });
+      return unpack_row(x, radix_sort(a, a + n, n, 32), n, values, order);
+    }
+  }
+  Scratch<P> buffer(2 * n);
+  pack_row(x, buffer.data(), n, flip);
+  unpack_row(x, radix_sort(buffer.data(), buffer.data() + n, n, int(sizeof(T)) * 8), n, values, order);
+}
+
 void sort(DType dtype, const void* x, void* values, int64_t* order, int64_t rows, int64_t n, bool descending) {
   dispatch_packed(dtype, n, [&]<class T, class P>() {
     for_rows(rows, n, [&](int64_t r) {
-      Scratch<P> buffer(2 * n);
-      const T* from = static_cast<const T*>(x) + r * n;
-      pack_row(from, buffer.data(), n, descending);
-      P* sorted = radix_sort(buffer.data(), buffer.data() + n, n, int(sizeof(T)) * 8);
-      unpack_row(from, sorted, n, static_cast<T*>(values) + r * n, order + r * n);
+      sort_row<T, P>(static_cast<const T*>(x) + r * n, n, descending, static_cast<T*>(values) + r * n, order + r * n);
     });
   });
 }
@@ -196,9 +217,14 @@ template <class T, class P> void scan_best(const T* x, P* best, int64_t n, int64
   const int64_t block = 64;
   for (int64_t begin = k; begin < n; begin += block) {
     const int64_t end = begin + block < n ? begin + block : n;
-    const P worst = best[k - 1];
+    // A later element that equals the last of the best does not beat it: keys alone decide.
+    const Key<T> worst = Key<T>(best[k - 1] >> kPositionBits<P>);
     bool any = false;
-    for (int64_t i = begin; i < end; ++i) any |= pack<P>(x[i], i, flip) < worst;
+    if (flip) {
+      for (int64_t i = begin; i < end; ++i) any |= Key<T>(~key_of(x[i])) < worst;
+    } else {
+      for (int64_t i = begin; i < end; ++i) any |= key_of(x[i]) < worst;
+    }
     if (!any) continue;
     for (int64_t i = begin; i < end; ++i) {
       P p = pack<P>(x[i], i, flip);
@@ -354,20 +380,45 @@ inline int64_t partition_point(const T* row, const int64_t* sorter, int64_t n, c
   return begin;
 }
 
+// The same for kTogether values at once: their searches halve in step, so that the waits for memory overlap.
+constexpr int kTogether = 16;
+template <class T, class Before>
+inline void partition_points(const T* row, int64_t n, const compute_t<T>* values, int64_t* out, const Before& before) {
+  int64_t begin[kTogether] = {};
+  for (; n > 1; n -= n / 2)
+    for (int k = 0; k < kTogether; ++k) begin[k] += before(load1(row + begin[k] + n / 2 - 1), values[k]) ? n / 2 : 0;
+  for (int k = 0; k < kTogether; ++k) out[k] = begin[k] + (n > 0 && before(load1(row + begin[k]), values[k]));
+}
+
+template <class T, class Before>
+void search_rows(const T* sorted, const int64_t* sorter, const T* x, int64_t* out, int64_t rows, int64_t n, int64_t m,
+                 bool shared, const Before& before) {
+  using C = compute_t<T>;
+  parallel_for(rows * m, 1 << 11, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end;) {
+      const int64_t row = shared ? 0 : i / m * n;
+      if (shared && !sorter && end - i >= kTogether) {
+        C values[kTogether];
+        for (int k = 0; k < kTogether; ++k) values[k] = load1(x + i + k);
+        partition_points(sorted, n, values, out + i, before);
+        i += kTogether;
+        continue;
+      }
+      const C v = load1(x + i);
+      out[i++] = partition_point(sorted + row, sorter ? sorter + row : nullptr, n, [&](C a) { return before(a, v); });
+    }
+  });
+}
+
 void search(DType dtype, const void* sorted, const int64_t* sorter, const void* x, int64_t* out, int64_t rows,
             int64_t n, int64_t m, bool shared, bool right) {
   dispatch_all(dtype, [&]<class T>() {
     using C = compute_t<T>;
-    parallel_for(rows * m, 1 << 11, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t row = shared ? 0 : i / m * n;
-        const T* from = static_cast<const T*>(sorted) + row;
-        const int64_t* through = sorter ? sorter + row : nullptr;
-        const C v = load1(static_cast<const T*>(x) + i);
-        out[i] = right ? partition_point(from, through, n, [&](C a) { return !(a > v); })
-                       : partition_point(from, through, n, [&](C a) { return !(a >= v); });
-      }
-    });
+    const T *from = static_cast<const T*>(sorted), *values = static_cast<const T*>(x);
+    if (right)
+      search_rows(from, sorter, values, out, rows, n, m, shared, [](C a, C v) { return !(a > v); });
+    else
+      search_rows(from, sorter, values, out, rows, n, m, shared, [](C a, C v) { return !(a >= v); });
   });
 }
 

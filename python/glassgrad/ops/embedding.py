@@ -49,7 +49,7 @@ class EmbeddingBackward(Op):
 
 def _inverse_frequency(index: Tensor, rows: int) -> Tensor:
     flat = index.long().reshape(-1)
-    counts = flat.new_zeros(rows).scatter_add(0, flat, flat.new_ones(flat.shape))
+    counts = flat.new_zeros(rows).scatter(0, flat, 1, reduce="add")
     return (1.0 / counts[flat].double()).reshape(index.shape)
 
 

@@ -1,8 +1,8 @@
 """Reading and writing by index: `x[...]`, gather and scatter, select, mask, nonzero.
 
-An index expression becomes `steps`, which make a view (csrc/ops/index/index.cpp reads them), then index tensors on some
-axes of that view, which make a copy. What reading takes from places, its gradient adds to them: reading and adding are
-each other's derivatives.
+An index expression of integers, slices, None and Ellipsis makes a view. Any other is taken apart into one that makes a
+view and index tensors on some of its axes, which make a copy. What reading takes from places, its gradient adds to them:
+reading and adding are each other's derivatives.
 """
 
 from __future__ import annotations
@@ -49,80 +49,67 @@ __all__ = [
 
 Number = int | float | bool
 
-SELECT, NEW_AXIS, SLICE, SKIP = range(4)  # the steps of a view, each followed by its operands
 WRITE, ADD, MULTIPLY, MAX, MIN = range(5)  # how a write combines with what is there
 FOLDS = {"sum": ADD, "mean": ADD, "prod": MULTIPLY, "amax": MAX, "amin": MIN}
-END = 2**63 - 1
+ALL = slice(None)
 
 
 # Index expressions ---------------------------------------------------------------------------------------------------
 
 
 class Key:
-    """An index expression taken apart: the steps of a view, then index tensors on axes of that view."""
+    """An index expression taken apart: a basic one (`view`, None if it changes nothing), then index tensors on its axes."""
 
-    __slots__ = ("axes", "indices", "is_view", "steps")
+    __slots__ = ("axes", "indices", "view")
 
     def __init__(self, x: Tensor, key: Any) -> None:
         from glassgrad.tensor import tensor
 
         items = [_as_item(item) for item in (key if type(key) is tuple else (key,))]
         used = sum(_axes_of(item) for item in items)
-        ellipses = sum(item is Ellipsis for item in items)
-        if ellipses > 1:
-            raise IndexError("index: an index can only have a single ellipsis ('...')")
         if used > x.ndim:
             raise IndexError(f"index: too many indices ({used}) for x {tuple(x.shape)} {x.dtype}")
-        self.steps: list[int] = []
         self.axes: list[int] = []
         self.indices: list[Tensor] = []
-        # Whether the steps do more than pass over axes.
-        self.is_view = not any(isinstance(item, core.TensorBase) for item in items) or not all(
-            item is Ellipsis or isinstance(item, core.TensorBase) for item in items
-        )
+        view: list[Any] = []
         axis = 0  # of x
         out = 0  # of the view
         for item in items:
-            if item is None:
-                self.steps.append(NEW_AXIS)
-                out += 1
-            elif item is Ellipsis:
-                self.steps += (SKIP, x.ndim - used)
-                axis += x.ndim - used
-                out += x.ndim - used
-            elif isinstance(item, bool):
-                self.steps.append(NEW_AXIS)
+            if isinstance(item, bool):
+                view.append(None)
                 self._pick(out, tensor([0] * item, dtype=core.int64))
-                out += 1
-            elif isinstance(item, int):
-                self.steps += (SELECT, item)
-                axis += 1
-            elif isinstance(item, slice):
-                self.steps += (SLICE, *_slice_of(item))
-                axis += 1
-                out += 1
-            elif item.dtype is core.bool:
+            elif isinstance(item, core.TensorBase) and item.dtype is core.bool:
                 n = item.ndim
                 if tuple(x.shape[axis : axis + n]) != tuple(item.shape):
                     raise IndexError(
                         f"index: mask {tuple(item.shape)} does not match axes {axis} to {axis + n - 1} "
                         f"of x {tuple(x.shape)} {x.dtype}"
                     )
-                places = core.nonzero(item)
-                for i in range(n):
-                    self._pick(out + i, core.index_view(places, (SKIP, 1, SELECT, i)))
-                self.steps += (SKIP, n)
-                axis += n
-                out += n
-            else:
-                self.steps += (SKIP, 1)
+                for i, column in enumerate(_columns(core.nonzero(item))):
+                    self._pick(out + i, column)
+                view += [ALL] * n
+                out += n - 1
+            elif isinstance(item, core.TensorBase):
+                view.append(ALL)
                 self._pick(out, item)
-                axis += 1
-                out += 1
+            else:
+                view.append(item)
+            if item is Ellipsis:
+                axis += x.ndim - used
+                out += x.ndim - used
+            else:
+                axis += _axes_of(item)
+                out += type(item) is not int
+        changes = not self.indices or any(item is not ALL and item is not Ellipsis for item in view)
+        self.view = tuple(view) if changes else None
 
     def _pick(self, axis: int, index: Tensor) -> None:
         self.axes.append(axis)
         self.indices.append(index)
+
+
+def _columns(places: Tensor) -> list[Tensor]:
+    return [core.index_view(places, (ALL, i)) for i in range(places.shape[1])]
 
 
 def _as_item(item: Any) -> Any:
@@ -164,28 +151,16 @@ def _axes_of(item: Any) -> int:
     return item.ndim if isinstance(item, core.TensorBase) and item.dtype is core.bool else 1
 
 
-def _slice_of(item: slice) -> tuple[int, int, int]:
-    def bound(value: Any, default: int) -> int:
-        if value is None:
-            return default
-        try:
-            return max(min(operator.index(value), END), -END)
-        except TypeError:
-            raise TypeError(f"index: slice bounds must be integers or None, not {type(value).__name__}") from None
-
-    return bound(item.start, 0), bound(item.stop, END), bound(item.step, 1)
-
-
 class IndexView(View):
-    """y = x[steps], sharing x's elements."""
+    """y = x[key], sharing x's elements."""
 
-    def forward(self, x: Tensor, steps: Sequence[int]) -> Tensor:
-        self.shape, self.steps = x.shape, steps
-        return core.index_view(x, steps)
+    def forward(self, x: Tensor, key: Any) -> Tensor:
+        self.shape, self.key = x.shape, key
+        return core.index_view(x, key)
 
     # dx is dy where the view is, and zero elsewhere.
     def backward(self, dy: Tensor) -> Tensor:
-        return IndexSpread.apply(dy, "index", self.shape, self.steps, (), (), True)
+        return IndexSpread.apply(dy, "index", self.shape, self.key, (), (), True)
 
 
 class IndexGet(Op):
@@ -202,44 +177,44 @@ class IndexGet(Op):
 
 
 class IndexSpread(Op):
-    """Zeros of a shape, with dy added at the places that steps and indices name: the adjoint of reading them."""
+    """Zeros of a shape, with dy added at the places that key and indices name: the adjoint of reading them."""
 
     def forward(
         self,
         dy: Tensor,
         op: str,
         shape: tuple[int, ...],
-        steps: Sequence[int],
+        key: Any,
         axes: Sequence[int],
         indices: Sequence[Tensor],
         wrap: bool,
     ) -> Tensor:
-        self.op, self.steps, self.axes, self.wrap = op, steps, axes, wrap
+        self.op, self.key, self.axes, self.wrap = op, key, axes, wrap
         self.save(*indices)
-        return core.index_spread(op, dy, shape, steps, axes, indices, wrap)
+        return core.index_spread(op, dy, shape, key, axes, indices, wrap)
 
     def backward(self, d: Tensor) -> Tensor:
-        return _read(d, self.op, self.steps, self.axes, self.saved, self.wrap)
+        return _read(d, self.op, self.key, self.axes, self.saved, self.wrap)
 
 
 class IndexAssign(Op):
-    """y = x, but for the places that steps and indices name: y there is v, or x + v."""
+    """y = x, but for the places that key and indices name: y there is v, or x + v."""
 
     def forward(
         self,
         x: Tensor,
         v: Tensor | Number,
         op: str,
-        steps: Sequence[int],
+        key: Any,
         axes: Sequence[int],
         indices: Sequence[Tensor],
         wrap: bool,
         fold: int,
     ) -> Tensor:
-        self.op, self.steps, self.axes, self.wrap, self.fold = op, steps, axes, wrap, fold
+        self.op, self.key, self.axes, self.wrap, self.fold = op, key, axes, wrap, fold
         self.value = (v.shape, v.dtype) if isinstance(v, core.TensorBase) else None
         self.save(*indices)
-        return core.index_assign(op, x, steps, axes, indices, v, wrap, fold)
+        return core.index_assign(op, x, key, axes, indices, v, wrap, fold)
 
     # dv = dy at the places.  dx = dy; where v replaced x, zero at the places.
     def backward(self, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -248,10 +223,10 @@ class IndexAssign(Op):
         if self.needs[0]:
             dx = dy
             if self.fold == WRITE:
-                dx = IndexAssign.apply(dy, 0, self.op, self.steps, self.axes, indices, self.wrap, WRITE)
+                dx = IndexAssign.apply(dy, 0, self.op, self.key, self.axes, indices, self.wrap, WRITE)
         if self.needs[1] and self.value is not None:
             shape, dtype = self.value
-            dv = _read(dy, self.op, self.steps, self.axes, indices, self.wrap)
+            dv = _read(dy, self.op, self.key, self.axes, indices, self.wrap)
             lead = len(shape) - dv.ndim
             dv = dv.reshape((1,) * lead + tuple(dv.shape)) if lead > 0 else dv
             dv = unbroadcast(dv, shape)
@@ -259,47 +234,55 @@ class IndexAssign(Op):
         return dx, dv
 
 
-def _read(
-    x: Tensor, op: str, steps: Sequence[int], axes: Sequence[int], indices: Sequence[Tensor], wrap: bool
-) -> Tensor:
-    if steps or not indices:
-        x = IndexView.apply(x, steps)
+def _read(x: Tensor, op: str, key: Any, axes: Sequence[int], indices: Sequence[Tensor], wrap: bool) -> Tensor:
+    if not indices or key != ():
+        x = IndexView.apply(x, key)
     return IndexGet.apply(x, op, axes, indices, wrap) if indices else x
 
 
 def getitem(input: Tensor, key: Any) -> Tensor:
     """`input[key]`: a view where key holds only integers, slices, None and Ellipsis, else a copy."""
-    if type(key) is int:
-        return IndexView.apply(input, (SELECT, key))  # type: ignore[no-any-return]
-    if isinstance(key, core.TensorBase) and key.dtype is core.bool and key.ndim and key.shape == input.shape:
-        return MaskedSelect.apply(input, key)  # type: ignore[no-any-return]
+    if core.is_basic_key(key):
+        return IndexView.apply(input, key)  # type: ignore[no-any-return]
+    if isinstance(key, core.TensorBase) and key.ndim and input.ndim:
+        if key.dtype is core.int64:
+            return IndexGet.apply(input, "index", (0,), (key,), True)  # type: ignore[no-any-return]
+        if key.dtype is core.bool and key.shape == input.shape:
+            return MaskedSelect.apply(input, key)  # type: ignore[no-any-return]
     k = Key(input, key)
-    if k.is_view:
-        input = IndexView.apply(input, k.steps)
+    if k.view is not None:
+        input = IndexView.apply(input, k.view)
     return IndexGet.apply(input, "index", k.axes, k.indices, True) if k.indices else input
 
 
 def setitem(input: Tensor, key: Any, value: Any) -> None:
     """`input[key] = value`: value, broadcast and cast, replaces the elements that key names."""
     check_in_place("setitem", input)
-    if not isinstance(value, (core.TensorBase, int, float)):
+    is_tensor = isinstance(value, core.TensorBase)
+    if not is_tensor and not isinstance(value, (int, float)):
         from glassgrad.tensor import as_tensor
 
-        value = as_tensor(value)
-    k = Key(input, key)
-    if not recording() or not (input.requires_grad or (isinstance(value, core.TensorBase) and value.requires_grad)):
-        core.index_assign_("setitem", input, k.steps, k.axes, k.indices, value, True, WRITE)
+        value, is_tensor = as_tensor(value), True
+    if isinstance(key, core.TensorBase) and key.dtype is core.bool and key.shape == input.shape:
+        if not is_tensor or value.ndim == 0:
+            masked_fill_(input, key, value)
+            return
+    axes: Sequence[int] = ()
+    indices: Sequence[Tensor] = ()
+    view = key
+    if isinstance(key, core.TensorBase) and key.dtype is core.int64 and key.ndim and input.ndim:
+        view, axes, indices = (), (0,), (key,)
+    elif not core.is_basic_key(key):
+        k = Key(input, key)
+        view, axes, indices = () if k.view is None else k.view, k.axes, k.indices
+    if not recording() or not (input.requires_grad or (is_tensor and value.requires_grad)):
+        core.index_assign_("setitem", input, view, axes, indices, value, True, WRITE)
         note_change(input)
         return
-    region = IndexView.apply(input, k.steps) if k.is_view else input
-    if (
-        isinstance(value, core.TensorBase)
-        and not k.indices
-        and _same_elements(region, value)
-        and value._base is not None
-    ):
+    region = input if indices and view == () else IndexView.apply(input, view)
+    if is_tensor and not indices and value._view is not None and _same_elements(region, value):
         return  # x[a:b] += v has changed the view already
-    overwrite("setitem", region, IndexAssign.apply(region, value, "setitem", (), k.axes, k.indices, True, WRITE))
+    overwrite("setitem", region, IndexAssign.apply(region, value, "setitem", (), axes, indices, True, WRITE))
 
 
 def _same_elements(a: Tensor, b: Tensor) -> bool:
@@ -317,10 +300,10 @@ def index_put(input: Tensor, indices: Sequence[Any], values: Tensor | Number, ac
     """
     if isinstance(values, core.TensorBase) and values.dtype is not input.dtype:
         raise TypeError(f"index_put: values {values.dtype} and input {input.dtype}: the dtypes differ")
-    k = Key(input, tuple([slice(None) if i is None else i for i in indices]))
-    steps = k.steps if k.is_view else ()
+    k = Key(input, tuple([ALL if i is None else i for i in indices]))
+    view = () if k.view is None else k.view
     return IndexAssign.apply(  # type: ignore[no-any-return]
-        input, values, "index_put", steps, k.axes, k.indices, True, ADD if accumulate else WRITE
+        input, values, "index_put", view, k.axes, k.indices, True, ADD if accumulate else WRITE
     )
 
 
@@ -401,7 +384,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Tensor | Number) -
     if isinstance(value, core.TensorBase) and value.ndim:
         raise core.ShapeError(f"index_fill: value {tuple(value.shape)} {value.dtype} must have no axes")
     if isinstance(value, core.TensorBase) and value.requires_grad:
-        index = core.unique(index, None, True)[0]  # type: ignore[index]  # a place named twice is written once
+        index = core.unique(index, None, True, False, False)[0]  # type: ignore[index]  # a place named twice is written once
     x = input.reshape(1) if input.ndim == 0 else input
     y = IndexAssign.apply(x, value, "index_fill", (), (axis,), (index,), False, WRITE)
     return y.reshape(()) if input.ndim == 0 else y  # type: ignore[no-any-return]
@@ -454,7 +437,7 @@ class GatherBackward(Op):
     def forward(self, dy: Tensor, op: str, shape: tuple[int, ...], dim: int, index: Tensor) -> Tensor:
         self.op, self.dim = op, dim
         self.save(index)
-        return core.gather_backward(dy, shape, dim, index)
+        return core.gather_backward(op, dy, shape, dim, index)
 
     def backward(self, d: Tensor) -> Tensor:
         return Gather.apply(d, self.op, self.dim, self.saved[0])
@@ -486,8 +469,8 @@ def _fit(d: Tensor, shape: tuple[int, ...]) -> Tensor:
         return d
     if d.ndim != len(shape):
         return d.reshape(shape)
-    steps = [s for size in d.shape for s in (SLICE, 0, size, 1)]
-    return IndexSpread.apply(d, "scatter", shape, steps, (), (), True)  # type: ignore[no-any-return]
+    corner = tuple([slice(size) for size in d.shape])
+    return IndexSpread.apply(d, "scatter", shape, corner, (), (), True)  # type: ignore[no-any-return]
 
 
 class ScatterReduce(Op):
@@ -784,7 +767,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
         return places
     if input.ndim == 0:
         return (places.new_zeros(places.shape[0]),)
-    return tuple([core.index_view(places, (SKIP, 1, SELECT, i)) for i in range(input.ndim)])
+    return tuple(_columns(places))
 
 
 def argwhere(input: Tensor) -> Tensor:
@@ -822,11 +805,11 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 # A part replaced -----------------------------------------------------------------------------------------------------
 
 
-def _replace(op: str, input: Tensor, steps: Sequence[int], src: Tensor) -> Tensor:
-    region = core.index_view(input, steps)
+def _replace(op: str, input: Tensor, key: Any, src: Tensor) -> Tensor:
+    region = core.index_view(input, key)
     if src.shape != region.shape:
         raise core.ShapeError(f"{op}: src {tuple(src.shape)} does not fit; here it must be {tuple(region.shape)}")
-    return IndexAssign.apply(input, src, op, steps, (), (), True, WRITE)  # type: ignore[no-any-return]
+    return IndexAssign.apply(input, src, op, key, (), (), True, WRITE)  # type: ignore[no-any-return]
 
 
 @numpy_names
@@ -843,7 +826,7 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
         raise IndexError(
             f"select_scatter: index {index} is out of bounds for axis {axis} of {tuple(input.shape)} {input.dtype}"
         )
-    return _replace("select_scatter", input, (SKIP, axis, SELECT, index), src)
+    return _replace("select_scatter", input, (*[ALL] * axis, index), src)
 
 
 @numpy_names
@@ -856,7 +839,7 @@ def slice_scatter(
     tensor([0., 1., 1., 0.])
     """
     axis = _axis("slice_scatter", input, dim)
-    return _replace("slice_scatter", input, (SKIP, axis, SLICE, *_slice_of(slice(start, end, step))), src)
+    return _replace("slice_scatter", input, (*[ALL] * axis, slice(start, end, step)), src)
 
 
 class DiagonalScatter(Op):

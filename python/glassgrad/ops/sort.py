@@ -294,7 +294,7 @@ def nanquantile(
 
 
 def _unique(input: Tensor, dim: int | None, sorted: bool, return_inverse: bool, return_counts: bool) -> Any:
-    values, inverse, counts = core.unique(input, dim, sorted)  # type: ignore[misc]
+    values, inverse, counts = core.unique(input, dim, sorted, return_inverse, return_counts)  # type: ignore[misc]
     wanted = (values, *((inverse,) if return_inverse else ()), *((counts,) if return_counts else ()))
     return wanted if len(wanted) > 1 else values
 
@@ -409,7 +409,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
             raise ValueError(f"bincount: input {tuple(input.shape)} holds negative numbers")
         length = max(length, int(places.max().item()) + 1)
     if weights is None:
-        return places.new_zeros(length).scatter_add(0, places, places.new_ones(places.shape))
+        return places.new_zeros(length).scatter(0, places, 1, reduce="add")
     if weights.dtype is not core.float32:
         weights = weights.double()
     return weights.new_zeros(length).scatter_add(0, places, weights)
