@@ -1,8 +1,8 @@
 """Reading and writing by index: `x[...]`, gather and scatter, select, mask, nonzero.
 
 An index expression of integers, slices, None and Ellipsis makes a view. Any other is taken apart into one that makes a
-view and index tensors on some of its axes, which make a copy. What reading takes from places, its gradient adds to them:
-reading and adding are each other's derivatives.
+view and index tensors on some of its axes, which make a copy. What reading takes from places, its gradient adds to
+them: reading and adding are each other's derivatives.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ ALL = slice(None)
 
 
 class Key:
-    """An index expression taken apart: a basic one (`view`, None if it changes nothing), then index tensors on its axes."""
+    """An index expression taken apart: a basic one (`view`, None if it changes nothing), then index tensors on its axes.
+
+    Integers are axes dropped from the view before index tensors are looked at, as in PyTorch.
+    """
 
     __slots__ = ("axes", "indices", "view")
 
@@ -263,10 +266,10 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
         from glassgrad.tensor import as_tensor
 
         value, is_tensor = as_tensor(value), True
-    if isinstance(key, core.TensorBase) and key.dtype is core.bool and key.shape == input.shape:
-        if not is_tensor or value.ndim == 0:
-            masked_fill_(input, key, value)
-            return
+    is_mask = isinstance(key, core.TensorBase) and key.dtype is core.bool and key.shape == input.shape
+    if is_mask and (not is_tensor or value.ndim == 0):
+        masked_fill_(input, key, value)
+        return
     axes: Sequence[int] = ()
     indices: Sequence[Tensor] = ()
     view = key
