@@ -511,6 +511,16 @@ def op_classes() -> list[type]:
     return found
 
 
+def twice(f: Differentiated) -> None:
+    """Run backward, and backward of that."""
+    inputs, ys = f.run(f.x, grad=True)
+    dys = [table.tensor(dy).requires_grad_() for dy in f.dy]
+    first = [g for g in gg.autograd.grad(ys, inputs, dys, allow_unused=True, create_graph=True) if g is not None]
+    live = [g for g in first if g.requires_grad]
+    if live:
+        gradients(live, [*inputs, *dys], [table.tensor(as_numpy(g)) for g in live])
+
+
 def test_every_differentiable_op_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: set[type] = set()
 
@@ -531,6 +541,8 @@ def test_every_differentiable_op_has_a_row(monkeypatch: pytest.MonkeyPatch) -> N
             try:
                 f = Differentiated(row, sample)
                 f.gradient(f.x)
+                if row.gradgrad:
+                    twice(f)
             except Exception:  # the row's own tests say so
                 continue
     missing = sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in set(classes) - ran)

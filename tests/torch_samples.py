@@ -131,7 +131,7 @@ TIES = {"kthvalue", "mode", "topk"}
 # (rtol, atol relative to the largest element)
 TOLERANCE = {
     "float64": (1e-7, 1e-9),
-    "float32": (1e-4, 1e-5),
+    "float32": (1e-4, 2e-5),
     "float16": (5e-3, 5e-3),
     "bfloat16": (4e-2, 4e-2),
 }
@@ -167,6 +167,13 @@ def listed_family(name: str, variant: str = "") -> str | None:
 
 class Skip(Exception):
     """A sample that asks for what is not on the list: complex or sparse numbers."""
+
+
+def drops(info: Any, sample: Any) -> bool:
+    """Does this sample draw a dropout mask?"""
+    if info.name == "nn.functional.multi_head_attention_forward":  # dropout_p is its 12th argument
+        return bool(sample.args[10]) and bool(sample.kwargs.get("training", True))
+    return bool(sample.kwargs.get("dropout_p"))
 
 
 class Translator:
@@ -260,7 +267,7 @@ def to_numpy(t: Any) -> np.ndarray:
     return np.array(t.numpy())
 
 
-def compare(ours: Any, theirs: Any, dtype: str, values: bool, what: str) -> None:
+def compare(ours: Any, theirs: Any, values: bool, what: str) -> None:
     """AssertionError unless structure, dtypes, shapes and values agree."""
     a, b = flatten(ours), flatten(theirs)
     assert len(a) == len(b), f"{what}: {len(a)} results, torch {len(b)}"
@@ -278,6 +285,28 @@ def compare(ours: Any, theirs: Any, dtype: str, values: bool, what: str) -> None
         assert x_dtype == y_dtype, f"{at}: {x_dtype}, torch {y_dtype}"
         if values:
             close(to_numpy(x), to_numpy(y), *TOLERANCE.get(y_dtype, (0.0, 0.0)), at)
+
+
+def compare_gradients(ours: Sequence[Any], theirs: Sequence[Any]) -> None:
+    for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        if (b is None and (a is None or not to_numpy(a).any())) or (a is None and not to_numpy(b).any()):
+            continue
+        assert a is not None, f"gradient {i}: none, torch gives one"
+        assert b is not None, f"gradient {i}: torch gives none"
+        compare(a, b, True, f"gradient {i}")
+
+
+def no_worse(ours: Any, theirs: Any, exact: Any) -> bool:
+    """Is each float32 tensor of ours as near to the float64 one as torch's is?"""
+    for x, y, z in zip(flatten(ours), flatten(theirs), flatten(exact), strict=True):
+        if not hasattr(y, "detach") or not hasattr(x, "detach") or not y.is_floating_point() or not y.numel():
+            continue
+        if str(y.dtype) != "torch.float32" or tuple(x.shape) != tuple(y.shape):
+            return False
+        a, b, t = (to_numpy(v).astype(np.float64) for v in (x, y, z))
+        if not np.isfinite(a - t).all() or np.abs(a - t).max() > 2 * np.abs(b - t).max():
+            return False
+    return True
 
 
 def close(a: np.ndarray, b: np.ndarray, rtol: float, atol: float, at: str) -> None:
@@ -401,34 +430,47 @@ class Worker:
             )
 
     def function(self, info: Any, sample: Any, ours: Any, theirs: Any, grad: bool) -> bool:
+        """Values and gradients; where torch's float32 differs, its float64 decides which of the two is nearer."""
         translate = Translator(self.torch, self.gg)
         args, kwargs = translate([sample.input, *sample.args]), translate(sample.kwargs)
+        values = info.name not in RANDOM and not drops(info, sample)
         try:
-            self.torch.manual_seed(0)
-            expected = theirs(sample.input, *sample.args, **sample.kwargs)
+            expected, leaves, dtheirs = self.torch_results(info, sample, theirs, grad and values)
         except Exception:
             return False  # torch refuses its own sample
         result = ours(*args, **kwargs)
-        values = info.name not in RANDOM
         if info.name in TIES and not sample.input.is_floating_point():
             result, expected = result[0], expected[0]
-        compare(result, expected, str(sample.input), values, "value")
-        if not grad or not values:
-            return True
-        expected, result = sample.output_process_fn_grad(expected), sample.output_process_fn_grad(result)
-        leaves = [t for t in self.leaves([sample.input, sample.args, sample.kwargs]) if t.requires_grad and t.is_leaf]
-        twins = [translate.seen[id(t)] for t in leaves]
-        if not leaves:
-            return True
-        dtheirs = gradients(expected, leaves, self.torch, self.torch.from_numpy)
-        dours = gradients(result, twins, self.gg, self.gg.from_numpy)
-        for i, (a, b) in enumerate(zip(dours, dtheirs, strict=True)):
-            if (b is None and (a is None or not to_numpy(a).any())) or (a is None and not to_numpy(b).any()):
-                continue
-            assert a is not None, f"gradient {i}: none, torch gives one"
-            assert b is not None, f"gradient {i}: torch gives none"
-            compare(a, b.to_dense() if b.is_sparse else b, "", True, f"gradient {i}")
+        dours: list[Any] = []
+        try:
+            compare(result, expected, values, "value")
+            if leaves:
+                twins = [translate.seen[id(t)] for t in leaves]
+                dours = gradients(sample.output_process_fn_grad(result), twins, self.gg, self.gg.from_numpy)
+                compare_gradients(dours, dtheirs)
+        except AssertionError:
+            precise = sample.transform(self.double)
+            exact, _, dexact = self.torch_results(info, precise, theirs, grad)
+            if len(dours) == len(dexact) and no_worse([result, dours], [expected, dtheirs], [exact, dexact]):
+                return True
+            raise
         return True
+
+    def torch_results(self, info: Any, sample: Any, theirs: Any, grad: bool) -> tuple[Any, list[Any], list[Any]]:
+        """The result, the leaves that require a gradient, and their gradients."""
+        self.torch.manual_seed(0)
+        expected = theirs(sample.input, *sample.args, **sample.kwargs)
+        leaves = [t for t in self.leaves([sample.input, sample.args, sample.kwargs]) if t.requires_grad and t.is_leaf]
+        if not grad or not leaves:
+            return expected, [], []
+        processed = sample.output_process_fn_grad(expected)
+        found = gradients(processed, leaves, self.torch, self.torch.from_numpy)
+        return expected, leaves, [g.to_dense() if g is not None and g.is_sparse else g for g in found]
+
+    def double(self, value: Any) -> Any:
+        if isinstance(value, self.torch.Tensor) and value.is_floating_point():
+            return value.detach().double().requires_grad_(value.requires_grad)
+        return value
 
     def form(self, info: Any, sample: Any, ours: Any, theirs: Any) -> bool:
         """A method or in-place form, without gradients, each library on tensors of its own."""
@@ -445,8 +487,8 @@ class Worker:
             values = info.name not in RANDOM
             if info.name in TIES and not sample.input.is_floating_point():
                 result, expected = result[0], expected[0]
-            compare(result, expected, "", values, "value")
-            compare(args[0], theirs_input, "", values, "the tensor itself")
+            compare(result, expected, values, "value")
+            compare(args[0], theirs_input, values, "the tensor itself")
         return True
 
     def leaves(self, value: Any) -> list[Any]:
@@ -492,9 +534,9 @@ class Worker:
             return False
         result = ours(*translate(call.args), **translate(call.kwargs))
         if training and getattr(theirs, "dropout", 0.0) and isinstance(theirs.dropout, float):
-            compare(result, expected, "", False, "value")
+            compare(result, expected, False, "value")
             return True
-        compare(result, expected, "", True, "value")
+        compare(result, expected, True, "value")
         named = dict(theirs.named_parameters())
         leaves = [t for t in self.leaves([call.args, call.kwargs]) if t.requires_grad and t.is_leaf]
         twins = [translate.seen[id(t)] for t in leaves]
@@ -510,9 +552,9 @@ class Worker:
             if (y is None and (x is None or not to_numpy(x).any())) or (x is None and not to_numpy(y).any()):
                 continue
             assert x is not None and y is not None, f"gradient of {name}: {x is not None}, torch {y is not None}"
-            compare(x, y, "", True, f"gradient of {name}")
+            compare(x, y, True, f"gradient of {name}")
         for (name, x), y in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
-            compare(x, y, "", True, f"{name} afterwards")
+            compare(x, y, True, f"{name} afterwards")
         return True
 
 

@@ -44,6 +44,13 @@ ROWS = [
         for name, axes in (("dropout", False), ("dropout1d", True), ("dropout2d", True), ("alpha_dropout", False))
     ],
     Row(
+        "uniform_",  # in the place of a value that was needed: no gradient reaches it
+        fn=lambda x: (x * 1).uniform_(),
+        torch=None,
+        samples=lambda r: [Sample(r.normal(2, 3))],
+        grad=True,
+    ),
+    Row(
         "nn.functional.dropout3d",
         samples=lambda r: [s.map(lambda a: a[None]) for s in certain(r)],
         ref=dropout_ref,

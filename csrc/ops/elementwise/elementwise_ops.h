@@ -24,7 +24,7 @@ struct Neg {
 };
 struct Abs {
   template <class V> static V forward(V x, Params) { return abs(x); }
-  template <class V> static V grad(V x, V dy, Params) { return x > 0 ? dy : x < 0 ? -dy : V{}; }
+  template <class V> static V grad(V x, V dy, Params) { return x > 0 ? dy : x < 0 ? -dy : dy * V{}; }
 };
 struct Sign {
   template <class V> static V forward(V x, Params) { return x > 0 ? constant<V>(1) : x < 0 ? constant<V>(-1) : V{}; }

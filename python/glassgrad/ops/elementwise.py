@@ -983,7 +983,7 @@ def true_divide(input: Tensor, other: Operand) -> Tensor:
 
 def rtruediv(input: Tensor, other: Operand) -> Tensor:
     """other / input."""
-    return Reciprocal.apply(input) if other == 1 and not is_tensor(other) else Div.apply(other, input)
+    return Reciprocal.apply(input) if not is_tensor(other) and other == 1 else Div.apply(other, input)
 
 
 def floor_divide(input: Tensor, other: Operand) -> Tensor:
