@@ -1,5 +1,6 @@
-// Vec<C>: one native vector of the compute type C (float, double, int32_t, int64_t), width-generic, with loads and stores
-// that convert 16-bit floats, and exp. The only file with ISA #ifs; the rest of the vector mathematics is cpu/math.h.
+// Vec<C>: one native vector of the compute type C (float, double, int32_t, int64_t), width-generic, with loads and
+// stores that convert 16-bit floats, and exp. The only file with ISA #ifs; the rest of the vector mathematics is
+// cpu/math.h.
 //
 // A Vec is GCC's own vector type: + - * / & | ^ << >> and comparisons work lane by lane, and mask ? a : b selects.
 // Included by kernel files only: everything is in an anonymous namespace, so that no symbol is shared between ISAs.
@@ -29,16 +30,30 @@ template <class C> using Vec = typename Packed<C, kLanes<C>>::type;
 
 // The signed integer as wide as C: the lane type of a comparison's mask.
 template <class C> struct int_of;
-template <> struct int_of<float> { using type = int32_t; };
-template <> struct int_of<double> { using type = int64_t; };
-template <> struct int_of<int32_t> { using type = int32_t; };
-template <> struct int_of<int64_t> { using type = int64_t; };
+template <> struct int_of<float> {
+  using type = int32_t;
+};
+template <> struct int_of<double> {
+  using type = int64_t;
+};
+template <> struct int_of<int32_t> {
+  using type = int32_t;
+};
+template <> struct int_of<int64_t> {
+  using type = int64_t;
+};
 template <class C> using Mask = Vec<typename int_of<C>::type>;
 
 // The type in which elements stored as T are computed with.
-template <class T> struct compute_of { using type = T; };
-template <> struct compute_of<float16> { using type = float; };
-template <> struct compute_of<bfloat16> { using type = float; };
+template <class T> struct compute_of {
+  using type = T;
+};
+template <> struct compute_of<float16> {
+  using type = float;
+};
+template <> struct compute_of<bfloat16> {
+  using type = float;
+};
 template <class T> using compute_t = typename compute_of<T>::type;
 
 template <class C> inline Vec<C> splat(C x) { return x - Vec<C>{}; }  // x - 0 keeps the sign of zero
@@ -106,7 +121,9 @@ template <int N> inline typename Packed<uint16_t, N>::type narrow(typename Packe
 }
 
 // Loads and stores need no alignment. The _n forms touch only the first n lanes; the rest load as zero.
-template <class C> requires(sizeof(C) >= 4) inline Vec<C> load(const C* p) {
+template <class C>
+  requires(sizeof(C) >= 4)
+inline Vec<C> load(const C* p) {
   Vec<C> v;
   memcpy(&v, p, sizeof v);
   return v;
@@ -198,8 +215,8 @@ template <class C> inline C max_lanes(Vec<C> v) {
   return reduce_lanes<C>(v, [](C a, C b) { return a > b ? a : b; });
 }
 
-// exp by Cody and Waite: x = k ln 2 + r with |r| <= ln 2 / 2, so exp(x) = p 2^k with a polynomial p for exp(r). NaN stays
-// in p; k is then arbitrary.
+// exp by Cody and Waite: x = k ln 2 + r with |r| <= ln 2 / 2, so exp(x) = p 2^k with a polynomial p for exp(r). NaN
+// stays in p; k is then arbitrary.
 template <class C> struct ExpParts {
   Vec<C> p;
   Mask<C> k;
@@ -243,24 +260,41 @@ inline ExpParts<double> exp_parts(Vec<double> x) {
   return {p, bit_cast<Mask<double>>(shifted) - bit_cast<Mask<double>>(magic)};
 }
 
-// 2^k enters in two steps, so that results down to the subnormals are right. Error below 1 ulp (float) and 1.5 ulp (double).
+// p 2^k for k up to twice as far out as the exponents of C reach. AVX-512 has an instruction for it; elsewhere 2^k
+// enters in two steps, so that results down to the subnormals are right.
+inline Vec<float> scale_exponent(Vec<float> p, Mask<float> k) {
+  using V = Vec<float>;
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64)
+    return bit_cast<V>(
+        _mm512_maskz_scalef_ps(0xffff, bit_cast<__m512>(p), bit_cast<__m512>(__builtin_convertvector(k, V))));
+#endif
+  Mask<float> half = k >> 1;
+  return p * bit_cast<V>((half + 127) << 23) * bit_cast<V>((k - half + 127) << 23);
+}
+inline Vec<double> scale_exponent(Vec<double> p, Mask<double> k) {
+  using V = Vec<double>;
+#if defined(__AVX512DQ__)
+  if constexpr (sizeof(V) == 64)
+    return bit_cast<V>(
+        _mm512_maskz_scalef_pd(0xff, bit_cast<__m512d>(p), bit_cast<__m512d>(__builtin_convertvector(k, V))));
+#endif
+  Mask<double> half = k >> 1;
+  return p * bit_cast<V>((half + 1023) << 52) * bit_cast<V>((k - half + 1023) << 52);
+}
+
+// Error below 1 ulp (float) and 1.5 ulp (double); a NaN is still one, in p.
 inline Vec<float> exp(Vec<float> x) {
   Vec<float> clamped = x > 89.0f ? splat(89.0f) : x;
   clamped = clamped < -104.0f ? splat(-104.0f) : clamped;
   auto [p, k] = exp_parts(clamped);
-  Mask<float> half = k >> 1;
-  Vec<float> lo = bit_cast<Vec<float>>((half + 127) << 23), hi = bit_cast<Vec<float>>((k - half + 127) << 23);
-  Vec<float> y = p * lo * hi;
-  return x == x ? y : x;
+  return scale_exponent(p, k);
 }
 inline Vec<double> exp(Vec<double> x) {
   Vec<double> clamped = x > 710.0 ? splat(710.0) : x;
   clamped = clamped < -746.0 ? splat(-746.0) : clamped;
   auto [p, k] = exp_parts(clamped);
-  Mask<double> half = k >> 1;
-  Vec<double> lo = bit_cast<Vec<double>>((half + 1023) << 52), hi = bit_cast<Vec<double>>((k - half + 1023) << 52);
-  Vec<double> y = p * lo * hi;
-  return x == x ? y : x;
+  return scale_exponent(p, k);
 }
 
 // exp for x <= 0 or NaN, 0 below the normal numbers: for weights of a softmax, where a subnormal result would cost a

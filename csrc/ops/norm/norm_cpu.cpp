@@ -115,25 +115,23 @@ template <class T> struct LayerNorm {
 
   // With h = (x - mean) rstd and g = dy w, the statistics depend on every x of the row:
   //   dx = rstd (g - mean(g) - h mean(g h));   RMS norm has no mean(g).   dw = sum dy h, db = sum dy over rows.
-  // One pass sums g and g (x - mean) and adds this row to dw and db; the next, in cache, writes dx.
+  // One pass sums g and g h and adds this row to dw and db; the next, in cache, writes dx.
   void backward_row(int64_t r, const T* dy, T* dx, C* dw, C* db) const {
     int64_t n = shape.n;
     const T *xr = x + r * n, *dyr = dy + r * n;
     const C* w = weight ? weight + r % shape.groups * n : nullptr;
     C centre = mean ? mean[r] : C(0), s = rstd[r];
-    C sum_g = 0;
+    Vec<C> g_sums{};
     C sum_gx = sum_row<C>(n, [&](int64_t i, auto part) {
       Vec<C> d = load_part(dyr + i, part), h = (load_part(xr + i, part) - centre) * s;
       if (dw) store_part(dw + i, load_part(dw + i, part) + d * h, part);
       if (db) store_part(db + i, load_part(db + i, part) + d, part);
-      return keep_part(w ? d * h * load_part(w + i, part) : d * h, C(0), part);
+      if (w) d = d * load_part(w + i, part);
+      g_sums += d;
+      return keep_part(d * h, C(0), part);
     });
     if (!dx) return;
-    if (mean)
-      sum_g = sum_row<C>(n, [&](int64_t i, auto part) {
-        Vec<C> d = load_part(dyr + i, part);
-        return w ? d * load_part(w + i, part) : d;
-      });
+    C sum_g = mean ? sum_lanes<C>(g_sums) : C(0);
     C a = sum_g / C(n) * s, b = sum_gx / C(n) * s;
     T* dxr = dx + r * n;
     for_vectors<C>(n, [&](int64_t i, auto part) {

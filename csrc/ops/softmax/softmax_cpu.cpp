@@ -16,6 +16,7 @@ namespace gg::GG_ISA {
 namespace {
 
 constexpr int64_t kBlock = 4096;       // elements of a row that stay in the first cache between two passes
+constexpr int64_t kCachedRow = 65536;  // the longest row that stays in the second cache beside its softmax
 constexpr int64_t kPieceWork = 32768;  // elements of a parallel piece: about 20 microseconds
 constexpr int kColumnVectors = 4;      // vectors across inner that are walked together
 
@@ -54,7 +55,7 @@ template <class T> Stats<compute_t<T>> row_stats(const T* x, int64_t n) {
 template <class T> void softmax_row(const T* x, T* y, int64_t n, bool log) {
   using C = compute_t<T>;
   constexpr bool keeps_exp = sizeof(T) == sizeof(C);  // a 16-bit y would round the exponentials twice
-  if (!log && keeps_exp && n <= kBlock) {
+  if (!log && keeps_exp && n <= kCachedRow) {
     C m = reduce_row<C>(n, C(-kInfinity), [&](int64_t i, auto part) { return load_part(x + i, part); }, Max{});
     C s = sum_row<C>(n, [&](int64_t i, auto part) {
       Vec<C> e = exp(load_part(x + i, part) - m);

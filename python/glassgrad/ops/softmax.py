@@ -24,6 +24,8 @@ __all__ = ["cross_entropy", "gumbel_softmax", "log_softmax", "nll_loss", "softma
 class Softmax(Op):
     """y_i = exp(x_i) / sum_j exp(x_j) along dim."""
 
+    kernel = core.softmax_forward
+
     def forward(self, x: Tensor, dim: int) -> Tensor:
         self.dim = dim
         y = core.softmax_forward(x, dim)
@@ -40,6 +42,8 @@ class Softmax(Op):
 
 class LogSoftmax(Op):
     """y_i = x_i - log sum_j exp(x_j) along dim."""
+
+    kernel = core.log_softmax_forward
 
     def forward(self, x: Tensor, dim: int) -> Tensor:
         self.dim = dim
