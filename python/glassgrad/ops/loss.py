@@ -604,8 +604,8 @@ def multi_margin_loss(
     n = input.shape[-1] if input.ndim else 1
     if weight is not None and tuple(weight.shape) != (n,):
         raise core.ShapeError(f"{op}: input {described(input)} and weight {described(weight)}: weight ({n},) would fit")
-    rows = input.reshape(-1, n)
-    own = classes.reshape(-1, 1)
+    rows = input.reshape((-1, n))
+    own = classes.reshape((-1, 1))
     excess = (margin - rows.gather(1, own) + rows).clamp(min=0)
     excess = excess if p == 1 else excess * excess
     if weight is not None:
@@ -665,7 +665,7 @@ def multilabel_margin_loss(
         raise TypeError(f"{op}: target {described(target)}: class indices (int64) are needed")
     n = input.shape[-1] if input.ndim else 1
     _check_classes(op, target, -1, n)
-    rows, labels = input.reshape(-1, n), target.long().reshape(-1, n)
+    rows, labels = input.reshape((-1, n)), target.long().reshape((-1, n))
     listed = (labels < 0).to(core.int64).cumsum(1) == 0  # up to the first -1
     classes = labels.masked_fill(~listed, 0)
     is_label = zeros(rows.shape, dtype=core.int64).scatter_add(1, classes, listed.to(core.int64)) > 0
@@ -721,7 +721,9 @@ class CtcLoss(Op):
                 return None
             finite = (losses < math.inf).to(x.dtype) if self.zero_infinity else losses * 0 + 1
             steps = [[float(t < n) for n in self.options[1]] for t in range(x.shape[0])]
-            return (dx + x.exp() * dy.reshape(1, -1, 1) * x.new_tensor(steps).unsqueeze(2)) * finite.reshape(1, -1, 1)
+            return (dx + x.exp() * dy.reshape((1, -1, 1)) * x.new_tensor(steps).unsqueeze(2)) * finite.reshape(
+                (1, -1, 1)
+            )
         return core.ctc_loss_backward(dy, x, *self.options, alpha, self.zero_infinity)
 
 
@@ -776,7 +778,7 @@ def ctc_loss(
     single = log_probs.ndim == 2
     if single:
         log_probs = log_probs.unsqueeze(1)
-        targets = targets.reshape(1, -1) if targets.ndim < 2 else targets
+        targets = targets.reshape((1, -1)) if targets.ndim < 2 else targets
     inputs, lengths = _lengths("input_lengths", input_lengths), _lengths("target_lengths", target_lengths)
     half = log_probs.dtype.is_floating_point and log_probs.itemsize == 2
     losses = CtcLoss.apply(log_probs.float() if half else log_probs, targets, inputs, lengths, blank, zero_infinity)

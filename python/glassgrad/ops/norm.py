@@ -116,7 +116,7 @@ class GroupNorm(Op):
         return _spread(core.group_norm_backward(dy, x, self.groups, weight, mean, rstd, *needs), needs)
 
     def in_ordinary_ops(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        rows = x.reshape(x.shape[0], self.groups, -1)
+        rows = x.reshape((x.shape[0], self.groups, -1))
         h = _normalized(rows, [2], self.eps).reshape(x.shape)
         return _affine(h, weight, bias, [-1] + [1] * (x.ndim - 2))
 

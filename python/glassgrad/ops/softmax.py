@@ -224,7 +224,7 @@ class CrossEntropy(Op):
             return composite_of(
                 lambda x, t, w: _cross_entropy_in_ordinary_ops(x, t, w, *self.options), (x, target, weight), dy, needs
             )
-        return core.cross_entropy_backward(dy, x, target, weight, stats, total, *self.options, needs[1])  # type: ignore[return-value]
+        return core.cross_entropy_backward(dy, x, target, weight, stats, total, *self.options, needs[1])
 
 
 def cross_entropy(

@@ -44,7 +44,7 @@ class _Stateful(Optimizer):
 
 
 def _grads(params: list[Tensor]) -> list[Tensor]:
-    return [p.grad for p in params]  # type: ignore[misc]
+    return [p.grad for p in params]
 
 
 class SGD(Optimizer):
