@@ -1,11 +1,12 @@
 // Elementary functions of Vec<float> and Vec<double>, beside exp in vec.h, under the names of <math.h>.
 //
-// A function that inner loops live on (log, log1p, expm1, tanh, sigmoid, erf) has float code of its own; another float
-// function computes in double and rounds once: 0.5 ulp. Polynomials are minimax fits of the reduced function (Remez
-// exchange). Largest errors found over random arguments of all magnitudes, with and without FMA, in ulps (float /
-// double): log, log1p 0.8; log1p_exp 1.5; expm1 1.5 / 1.9; tanh 2.1 / 2.4; sigmoid 2.4; erf 5.9 / 1.7; rsqrt 1.5;
-// double only: exp2 1.1; log2, log10 1.9; erfc 5.6; erfinv 3.4; sin, cos 2.3; tan 3.7; atan, atan2 2.3; asin, acos 2.8;
-// sinh, cosh 2.9; asinh 1.7; acosh 2.6; atanh 1.7. Infinities, NaNs and signed zeros behave as C's.
+// A function that inner loops live on (log, log1p, expm1, tanh, sigmoid, erf, sin, cos) has float code of its own;
+// another float function computes in double and rounds once: 0.5 ulp. Polynomials are minimax fits of the reduced
+// function (Remez exchange). Largest errors found over random arguments of all magnitudes, with and without FMA, in
+// ulps (float / double): log, log1p 0.8; log1p_exp 1.5; sin, cos 1.5 / 2.3; expm1 1.5 / 1.9; tanh 2.1 / 2.4;
+// sigmoid 2.4; erf 5.9 / 1.7; rsqrt 1.5; double only: exp2 1.1; log2, log10 1.9; erfc 5.6; erfinv 3.4; tan 3.7; atan,
+// atan2 2.3; asin, acos 2.8; sinh, cosh 2.9; asinh 1.7; acosh 2.6; atanh 1.7. Infinities, NaNs and signed zeros behave
+// as C's.
 #pragma once
 #include <math.h>
 
@@ -142,11 +143,6 @@ inline Vec<double> fmod(Vec<double> x, Vec<double> y) {
   return each(x, y, [](double a, double b) { return __builtin_fmod(a, b); });
 }
 
-// 2^k for whole k within the normal exponents.
-template <class C> inline Vec<C> power_of_two(Mask<C> k) {
-  return bit_cast<Vec<C>>((k + Ieee<C>::bias) << Ieee<C>::bits);
-}
-
 // x = k ln 2 + r with whole k and |r| <= ln 2 / 2; returns exp(r) - 1 = r + r^2 Q(r).
 template <class V> inline V expm1_of_reduced(V r) {
   V q;
@@ -164,28 +160,20 @@ template <class C> inline Vec<C> expm1_vec(Vec<C> x) {
   using V = Vec<C>;
   constexpr bool single = sizeof(C) == 4;
   const C high = single ? 89 : 710, low = single ? -20 : -40, magic = Ieee<C>::magic;
-  V clamped = x > high ? splat(high) : x;
-  clamped = clamped < low ? splat(low) : clamped;
-  V shifted = clamped * C(0x1.71547652b82fep+0) + magic;
-  V k = shifted - magic;
+  V clamped = max(splat(low), min(splat(high), x));
+  V k = (clamped * C(0x1.71547652b82fep+0) + magic) - magic;
   V r = clamped - k * C(single ? 0x1.62e4p-1 : 0x1.62e42fee00000p-1);
   r = r - k * C(single ? 0x1.7f7d1cp-20 : 0x1.a39ef35793c76p-33);
-  V scale = power_of_two<C>(bit_cast<Mask<C>>(shifted) - bit_cast<Mask<C>>(splat(magic)) - 1);
-  return copysign(2 * (scale * expm1_of_reduced(r) + (scale - C(0.5))), x);
+  V power = scale(splat(C(0.5)), k);
+  return copysign(2 * (power * expm1_of_reduced(r) + (power - C(0.5))), x);
 }
 inline Vec<float> expm1(Vec<float> x) { return expm1_vec<float>(x); }
 inline Vec<double> expm1(Vec<double> x) { return expm1_vec<double>(x); }
 
 inline Vec<double> exp2(Vec<double> x) {
-  using I = Vec<int64_t>;
-  Vec<double> clamped = x > 1025.0 ? splat(1025.0) : x;
-  clamped = clamped < -1076.0 ? splat(-1076.0) : clamped;
-  const Vec<double> magic = splat(Ieee<double>::magic);
-  Vec<double> shifted = clamped + magic;
-  Vec<double> p = expm1_of_reduced((clamped - (shifted - magic)) * 0x1.62e42fefa39efp-1) + 1.0;
-  I k = bit_cast<I>(shifted) - bit_cast<I>(magic), half = k >> 1;
-  Vec<double> y = p * power_of_two<double>(half) * power_of_two<double>(k - half);
-  return x == x ? y : x;
+  Vec<double> clamped = max(splat(-1076.0), min(splat(1025.0), x));
+  Vec<double> k = (clamped + Ieee<double>::magic) - Ieee<double>::magic;
+  return scale(expm1_of_reduced((clamped - k) * 0x1.62e42fefa39efp-1) + 1.0, k);
 }
 inline Vec<float> exp2(Vec<float> x) {
   return through_double([](Vec<double> a, Vec<double>) { return exp2(a); }, x);
@@ -212,7 +200,7 @@ template <class C> inline void split_exponent(Vec<C> x, Vec<C>& k, Vec<C>& f) {
 template <class C> inline Vec<C> log_of_split(Vec<C> k, Vec<C> f, Vec<C> extra) {
   using V = Vec<C>;
   constexpr bool single = sizeof(C) == 4;
-  V s = f / (f + 2), z = s * s, r;
+  V s = quotient(f, f + 2), z = s * s, r;
   if constexpr (single)
     r = z * horner(z, 0x1.555556p-1, 0x1.9999ecp-2, 0x1.245bf2p-2, 0x1.ddde5p-3);
   else
@@ -272,10 +260,9 @@ inline Vec<float> log10(Vec<float> x) {
 
 // tanh a = t / (t + 2), t = e^(2a) - 1
 template <class C> inline Vec<C> tanh_vec(Vec<C> x) {
-  Vec<C> a = abs(x), limit = splat(C(22));
-  a = a > limit ? limit : a;
+  Vec<C> a = min(splat(C(22)), abs(x));
   Vec<C> t = expm1(a + a);
-  return copysign(t / (t + 2), x);
+  return copysign(quotient(t, t + 2), x);
 }
 inline Vec<float> tanh(Vec<float> x) { return tanh_vec<float>(x); }
 inline Vec<double> tanh(Vec<double> x) { return tanh_vec<double>(x); }
@@ -283,7 +270,7 @@ inline Vec<double> tanh(Vec<double> x) { return tanh_vec<double>(x); }
 // 1 / (1 + e^-x), by e^-|x| so that small results keep their precision.
 template <class V> inline V sigmoid(V x) {
   V e = exp(-abs(x));
-  return (x < 0 ? e : constant<V>(1)) / (e + 1);
+  return quotient(x < 0 ? e : constant<V>(1), e + 1);
 }
 // log(1 + e^x) = max(x, 0) + log1p(e^-|x|)
 template <class V> inline V log1p_exp(V x) { return (x < 0 ? V{} : x) + log1p(exp(-abs(x))); }
@@ -292,7 +279,7 @@ template <class V> inline V log1p_exp(V x) { return (x < 0 ? V{} : x) + log1p(ex
 // Comp. 36, 1981). a^2 is split, since its rounding error alone would cost hundreds of ulps.
 inline Vec<double> erfc_positive(Vec<double> a) {
   using I = Vec<int64_t>;
-  a = a > 28.0 ? splat(28.0) : a;
+  a = min(splat(28.0), a);
   Vec<double> t = (a - 3.5) / (a + 3.5);
   Vec<double> s = horner(t, 0x1.3e0a99a0ee914p+0, -0x1.1ebd220ea5949p-3, -0x1.59e2c284b1796p-7, 0x1.8f702ec6b3dfbp-4,
                          -0x1.d76830c350f26p-4, 0x1.686106045b09fp-4, -0x1.8ff5ef77244a3p-5, 0x1.38ec66753b882p-6,
@@ -323,11 +310,11 @@ inline Vec<double> erf(Vec<double> x) {
 // x P(x^2) / Q(x^2); beyond 3.925 the value rounds to one.
 inline Vec<float> erf(Vec<float> x) {
   Vec<float> a = abs(x);
-  Vec<float> c = a > 3.925f ? splat(3.925f) : a;
+  Vec<float> c = min(splat(3.925f), a);
   Vec<float> z = c * c;
   Vec<float> p = horner(z, 0x1.20dd74p+0, 0x1.87e4eap-3, 0x1.b0f032p-5, 0x1.f20496p-9, 0x1.2a482cp-12, 0x1.100fcep-19);
   Vec<float> q = horner(z, 1, 0x1.017e4p-1, 0x1.d4e702p-4, 0x1.ecc366p-7, 0x1.325668p-10, 0x1.3d5aacp-15);
-  Vec<float> y = c * p / q;
+  Vec<float> y = quotient(c * p, q);
   y = a > 3.925f ? splat(1.0f) : y;
   return copysign(y, x);
 }
@@ -403,11 +390,49 @@ inline Vec<double> tan(Vec<double> x) {
   Vec<double> y = (q & 1) != 0 ? -c / s : s / c;
   return x == 0 ? x : y;
 }
+// float: the angle is reduced in double, the polynomials are float's.
+inline void reduce_angle(Vec<float> x, Vec<int32_t>& q, Vec<float>& r) {
+  using Half = typename Packed<float, kLanes<double>>::type;
+  using HalfInt = typename Packed<int32_t, kLanes<double>>::type;
+  Half a[2];
+  HalfInt b[2];
+  memcpy(a, &x, sizeof x);
+  for (int i = 0; i < 2; ++i) {
+    const Vec<double> magic = splat(Ieee<double>::magic);
+    Vec<double> d = __builtin_convertvector(a[i], Vec<double>);
+    Vec<double> shifted = d * 0x1.45f306dc9c883p-1 + magic, k = shifted - magic;
+    b[i] = __builtin_convertvector(bit_cast<Vec<int64_t>>(shifted), HalfInt);  // its low half holds k
+    a[i] = __builtin_convertvector((d - k * 0x1.921fb544p+0) - k * 0x1.0b4611a626331p-34, Half);
+  }
+  memcpy(&q, b, sizeof q);
+  memcpy(&r, a, sizeof r);
+}
+inline Vec<float> sin_of_reduced(Vec<float> r) {
+  Vec<float> z = r * r;
+  return z * r * horner(z, -0x1.555552p-3, 0x1.110c26p-7, -0x1.9ac79ep-13) + r;
+}
+inline Vec<float> cos_of_reduced(Vec<float> r) {
+  Vec<float> z = r * r;
+  return 1 - (z * 0.5f - z * z * horner(z, 0x1.555554p-5, -0x1.6c12d0p-10, 0x1.9bd6dep-16));
+}
+inline bool angle_is_large(Vec<float> x) { return any(!(abs(x) < 1e5f)); }
+
 inline Vec<float> sin(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return sin(a); }, x);
+  if (angle_is_large(x)) return each(x, [](float a) { return __builtin_sinf(a); });
+  Vec<int32_t> q;
+  Vec<float> r;
+  reduce_angle(x, q, r);
+  Vec<float> y = (q & 1) != 0 ? cos_of_reduced(r) : sin_of_reduced(r);
+  y = (q & 2) != 0 ? -y : y;
+  return x == 0 ? x : y;
 }
 inline Vec<float> cos(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return cos(a); }, x);
+  if (angle_is_large(x)) return each(x, [](float a) { return __builtin_cosf(a); });
+  Vec<int32_t> q;
+  Vec<float> r;
+  reduce_angle(x, q, r);
+  Vec<float> y = (q & 1) != 0 ? sin_of_reduced(r) : cos_of_reduced(r);
+  return ((q + 1) & 2) != 0 ? -y : y;
 }
 inline Vec<float> tan(Vec<float> x) {
   return through_double([](Vec<double> a, Vec<double>) { return tan(a); }, x);

@@ -10,7 +10,7 @@
 
 #include "core/dtype.h"
 
-#if defined(__F16C__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -200,6 +200,66 @@ template <class T> inline void store1(T* p, compute_t<T> x) {
 template <class V> inline V max(V a, V b) { return a > b ? a : b; }  // b where either is NaN
 template <class V> inline V min(V a, V b) { return a < b ? a : b; }
 
+// quotient(a, b) = a / b for b and 1 / b normal, within 1 ulp; scale(x, k) = x 2^k for whole k, over- and underflowing
+// gradually. (The maskz forms: the plain ones warn in g++ 12.) Both have quicker instructions than the general ones on
+// AVX-512, as max and min have.
+#if defined(__AVX512F__) && GG_VECTOR_BYTES == 64
+inline Vec<float> max(Vec<float> a, Vec<float> b) {
+  return bit_cast<Vec<float>>(_mm512_maskz_max_ps(-1, bit_cast<__m512>(a), bit_cast<__m512>(b)));
+}
+inline Vec<float> min(Vec<float> a, Vec<float> b) {
+  return bit_cast<Vec<float>>(_mm512_maskz_min_ps(-1, bit_cast<__m512>(a), bit_cast<__m512>(b)));
+}
+inline Vec<double> max(Vec<double> a, Vec<double> b) {
+  return bit_cast<Vec<double>>(_mm512_maskz_max_pd(-1, bit_cast<__m512d>(a), bit_cast<__m512d>(b)));
+}
+inline Vec<double> min(Vec<double> a, Vec<double> b) {
+  return bit_cast<Vec<double>>(_mm512_maskz_min_pd(-1, bit_cast<__m512d>(a), bit_cast<__m512d>(b)));
+}
+inline Vec<float> scale(Vec<float> x, Vec<float> k) {
+  return bit_cast<Vec<float>>(_mm512_maskz_scalef_ps(-1, bit_cast<__m512>(x), bit_cast<__m512>(k)));
+}
+inline Vec<double> scale(Vec<double> x, Vec<double> k) {
+  return bit_cast<Vec<double>>(_mm512_maskz_scalef_pd(-1, bit_cast<__m512d>(x), bit_cast<__m512d>(k)));
+}
+inline Vec<float> quotient(Vec<float> a, Vec<float> b) {
+  Vec<float> r = bit_cast<Vec<float>>(_mm512_maskz_rcp14_ps(-1, bit_cast<__m512>(b)));
+  r = r + r * (1 - b * r);
+  Vec<float> q = a * r;
+  return q + r * (a - b * q);
+}
+#else
+inline Vec<float> scale(Vec<float> x, Vec<float> k) {
+  using I = Vec<int32_t>;
+  I ki = __builtin_convertvector(k, I), half = ki >> 1;  // in two steps, so that neither leaves the exponents
+  return x * bit_cast<Vec<float>>((half + 127) << 23) * bit_cast<Vec<float>>((ki - half + 127) << 23);
+}
+inline Vec<double> scale(Vec<double> x, Vec<double> k) {
+  using I = Vec<int64_t>;
+  const Vec<double> magic = splat(0x1.8p52);  // an integer conversion has no instruction before AVX-512
+  I ki = bit_cast<I>(k + magic) - bit_cast<I>(magic), half = ki >> 1;
+  return x * bit_cast<Vec<double>>((half + 1023) << 52) * bit_cast<Vec<double>>((ki - half + 1023) << 52);
+}
+inline Vec<float> quotient(Vec<float> a, Vec<float> b) { return a / b; }
+#endif
+inline Vec<double> quotient(Vec<double> a, Vec<double> b) { return a / b; }
+
+// Streaming: n bytes, a multiple of the vector size, to aligned memory past the caches, for results that will not fit
+// them.
+#if defined(__SSE2__)
+inline void stream(void* to, const void* from, int64_t n) {
+  for (int64_t i = 0; i < n; i += 16) {
+    __m128i v;
+    memcpy(&v, static_cast<const char*>(from) + i, 16);
+    _mm_stream_si128(reinterpret_cast<__m128i*>(static_cast<char*>(to) + i), v);
+  }
+}
+inline void stream_done() { _mm_sfence(); }
+#else
+inline void stream(void* to, const void* from, int64_t n) { memcpy(to, from, size_t(n)); }
+inline void stream_done() {}
+#endif
+
 // Across the lanes, halving: a fixed order, so the same lanes always give the same sum.
 template <class C, class F> inline C reduce_lanes(Vec<C> v, F combine) {
   C lanes[kLanes<C>];
@@ -218,14 +278,12 @@ template <class C> inline C max_lanes(Vec<C> v) {
 // exp by Cody and Waite: x = k ln 2 + r with |r| <= ln 2 / 2, so exp(x) = p 2^k with a polynomial p for exp(r). NaN
 // stays in p; k is then arbitrary.
 template <class C> struct ExpParts {
-  Vec<C> p;
-  Mask<C> k;
+  Vec<C> p, k;
 };
 inline ExpParts<float> exp_parts(Vec<float> x) {
   using V = Vec<float>;
-  const V magic = splat(0x1.8p23f);  // adding it leaves the rounded integer in the low bits
-  V shifted = x * 1.44269504f + magic;
-  V k = shifted - magic;
+  const V magic = splat(0x1.8p23f);  // adding it rounds to a whole number
+  V k = (x * 1.44269504f + magic) - magic;
   V r = x - k * 0x1.62e4p-1f;
   r = r - k * 0x1.7f7d1cp-20f;
   V p = splat(0x1.6850e4p-10f);
@@ -234,13 +292,12 @@ inline ExpParts<float> exp_parts(Vec<float> x) {
   p = p * r + 0x1.55548ep-3f;
   p = p * r + 0x1.fffff8p-2f;
   p = p * r * r + r + 1.0f;
-  return {p, bit_cast<Mask<float>>(shifted) - bit_cast<Mask<float>>(magic)};
+  return {p, k};
 }
 inline ExpParts<double> exp_parts(Vec<double> x) {
   using V = Vec<double>;
   const V magic = splat(0x1.8p52);
-  V shifted = x * 1.4426950408889634 + magic;
-  V k = shifted - magic;
+  V k = (x * 1.4426950408889634 + magic) - magic;
   V r = x - k * 0x1.62e42fee00000p-1;
   r = r - k * 0x1.a39ef35793c76p-33;
   V p = splat(1.0 / 6227020800.0);
@@ -256,58 +313,28 @@ inline ExpParts<double> exp_parts(Vec<double> x) {
   p = p * r + 1.0 / 6.0;
   p = p * r + 0.5;
   p = p * r * r + r + 1.0;
-  // Not by conversion: that to int64 has no instruction before AVX-512.
-  return {p, bit_cast<Mask<double>>(shifted) - bit_cast<Mask<double>>(magic)};
+  return {p, k};
 }
 
-// p 2^k for k up to twice as far out as the exponents of C reach. AVX-512 has an instruction for it; elsewhere 2^k
-// enters in two steps, so that results down to the subnormals are right.
-inline Vec<float> scale_exponent(Vec<float> p, Mask<float> k) {
-  using V = Vec<float>;
-#if defined(__AVX512F__)
-  if constexpr (sizeof(V) == 64)
-    return bit_cast<V>(
-        _mm512_maskz_scalef_ps(0xffff, bit_cast<__m512>(p), bit_cast<__m512>(__builtin_convertvector(k, V))));
-#endif
-  Mask<float> half = k >> 1;
-  return p * bit_cast<V>((half + 127) << 23) * bit_cast<V>((k - half + 127) << 23);
-}
-inline Vec<double> scale_exponent(Vec<double> p, Mask<double> k) {
-  using V = Vec<double>;
-#if defined(__AVX512DQ__)
-  if constexpr (sizeof(V) == 64)
-    return bit_cast<V>(
-        _mm512_maskz_scalef_pd(0xff, bit_cast<__m512d>(p), bit_cast<__m512d>(__builtin_convertvector(k, V))));
-#endif
-  Mask<double> half = k >> 1;
-  return p * bit_cast<V>((half + 1023) << 52) * bit_cast<V>((k - half + 1023) << 52);
-}
-
-// Error below 1 ulp (float) and 1.5 ulp (double); a NaN is still one, in p.
+// Error below 1 ulp (float) and 1.5 ulp (double), subnormal results included; a NaN passes through max and min.
 inline Vec<float> exp(Vec<float> x) {
-  Vec<float> clamped = x > 89.0f ? splat(89.0f) : x;
-  clamped = clamped < -104.0f ? splat(-104.0f) : clamped;
-  auto [p, k] = exp_parts(clamped);
-  return scale_exponent(p, k);
+  auto [p, k] = exp_parts(max(splat(-104.0f), min(splat(89.0f), x)));
+  return scale(p, k);
 }
 inline Vec<double> exp(Vec<double> x) {
-  Vec<double> clamped = x > 710.0 ? splat(710.0) : x;
-  clamped = clamped < -746.0 ? splat(-746.0) : clamped;
-  auto [p, k] = exp_parts(clamped);
-  return scale_exponent(p, k);
+  auto [p, k] = exp_parts(max(splat(-746.0), min(splat(710.0), x)));
+  return scale(p, k);
 }
 
 // exp for x <= 0 or NaN, 0 below the normal numbers: for weights of a softmax, where a subnormal result would cost a
 // hundred times its worth.
 inline Vec<float> exp_of_negative(Vec<float> x) {
-  const Vec<float> clamped = x < -87.0f ? splat(-87.0f) : x;
-  auto [p, k] = exp_parts(clamped);
-  return x < -87.0f ? Vec<float>{} : p * bit_cast<Vec<float>>((k + 127) << 23);
+  auto [p, k] = exp_parts(max(splat(-87.0f), x));
+  return x < -87.0f ? Vec<float>{} : scale(p, k);
 }
 inline Vec<double> exp_of_negative(Vec<double> x) {
-  const Vec<double> clamped = x < -708.0 ? splat(-708.0) : x;
-  auto [p, k] = exp_parts(clamped);
-  return x < -708.0 ? Vec<double>{} : p * bit_cast<Vec<double>>((k + 1023) << 52);
+  auto [p, k] = exp_parts(max(splat(-708.0), x));
+  return x < -708.0 ? Vec<double>{} : scale(p, k);
 }
 
 }  // namespace

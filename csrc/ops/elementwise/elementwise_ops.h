@@ -289,7 +289,7 @@ struct Logit {
   }
 };
 struct Relu {
-  template <class V> static V forward(V x, Params) { return x < 0 ? V{} : x; }
+  template <class V> static V forward(V x, Params) { return max(V{}, x); }  // NaN stays
   template <class V> static V grad(V y, V dy, Params) { return y <= 0 ? V{} : dy; }
 };
 struct LeakyRelu {
@@ -339,11 +339,11 @@ struct Silu {
 // x tanh(log(1 + e^x)) = x n / (n + 2), n = e^x (e^x + 2); beyond 20 the factor is one
 struct Mish {
   template <class V> static V forward(V x, Params) {
-    V e = exp(x > 20 ? constant<V>(20) : x), n = e * (e + 2);
-    return x * (n / (n + 2));
+    V e = exp(min(constant<V>(20), x)), n = e * (e + 2);
+    return x * quotient(n, n + 2);
   }
   template <class V> static V grad(V x, V dy, Params) {
-    V e = exp(x > 20 ? constant<V>(20) : x), n = e * (e + 2), d = 1 / (n + 2);
+    V e = exp(min(constant<V>(20), x)), n = e * (e + 2), d = quotient(constant<V>(1), n + 2);
     return dy * (n * d + x * (e * (e + 1) * 4 * d * d));
   }
 };
@@ -441,7 +441,7 @@ struct Div {
 
 // Whole numbers: lanes that must not be divided (by zero, which the front refuses, and the most negative one by -1) are
 // replaced first.
-inline int64_t quotient(int64_t a, int64_t b) { return b == -1 ? int64_t(0 - uint64_t(a)) : b == 0 ? 0 : a / b; }
+inline int64_t divided(int64_t a, int64_t b) { return b == -1 ? int64_t(0 - uint64_t(a)) : b == 0 ? 0 : a / b; }
 inline int64_t rest(int64_t a, int64_t b) { return b == -1 || b == 0 ? 0 : a % b; }
 inline int64_t floored_rest(int64_t a, int64_t b) {
   int64_t r = rest(a, b);
@@ -458,7 +458,7 @@ struct DivTrunc {
     if constexpr (kReal<V>)
       return trunc(a / b);
     else
-      return each(a, b, quotient);
+      return each(a, b, divided);
   }
 };
 // a / b rounded after division can exceed the true quotient; a - mod(a, b) divides evenly.
@@ -470,7 +470,7 @@ struct DivFloor {
       return b == 0 ? a / b : whole;
     } else {
       return each(a, b, [](int64_t x, int64_t y) {
-        int64_t q = quotient(x, y), r = rest(x, y);
+        int64_t q = divided(x, y), r = rest(x, y);
         return r != 0 && (r < 0) != (y < 0) ? q - 1 : q;
       });
     }
