@@ -260,6 +260,19 @@ inline void stream(void* to, const void* from, int64_t n) { memcpy(to, from, siz
 inline void stream_done() {}
 #endif
 
+// Whether any lane of a mask is set.
+template <class M> inline bool any(M mask) {
+#if defined(__AVX512F__) && GG_VECTOR_BYTES == 64
+  __m512i bits = bit_cast<__m512i>(mask);
+  return _mm512_test_epi64_mask(bits, bits) != 0;
+#else
+  int64_t words[sizeof(M) / sizeof(int64_t)], all = 0;
+  memcpy(words, &mask, sizeof mask);
+  for (int64_t w : words) all |= w;
+  return all != 0;
+#endif
+}
+
 // Across the lanes, halving: a fixed order, so the same lanes always give the same sum.
 template <class C, class F> inline C reduce_lanes(Vec<C> v, F combine) {
   C lanes[kLanes<C>];

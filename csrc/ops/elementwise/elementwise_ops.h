@@ -238,17 +238,17 @@ struct Lgamma {
 struct Digamma {
   template <class V> static V forward(V x, Params) { return digamma(x); }
   template <class V> static V grad(V x, V dy, Params) {
-    return dy * each(x, [](lane_t<V> a) { return lane_t<V>(polygamma(1, a)); });
+    return dy * call_each(x, [](lane_t<V> a) { return lane_t<V>(polygamma(1, a)); });
   }
 };
 struct Polygamma {
   template <class V> static V forward(V x, Params p) {
     const int n = int(p[0]);
-    return each(x, [n](lane_t<V> a) { return lane_t<V>(n ? polygamma(n, a) : digamma_lane(a)); });
+    return call_each(x, [n](lane_t<V> a) { return lane_t<V>(n ? polygamma(n, a) : digamma_lane(a)); });
   }
   template <class V> static V grad(V x, V dy, Params p) {
     const int n = int(p[0]);
-    return dy * each(x, [n](lane_t<V> a) { return lane_t<V>(polygamma(n + 1, a)); });
+    return dy * call_each(x, [n](lane_t<V> a) { return lane_t<V>(polygamma(n + 1, a)); });
   }
 };
 // sin(t) / t, t = pi x; the derivative near zero, where its closed form cancels, by its series
@@ -458,7 +458,7 @@ struct DivTrunc {
     if constexpr (kReal<V>)
       return trunc(a / b);
     else
-      return each(a, b, divided);
+      return call_each(a, b, divided);
   }
 };
 // a / b rounded after division can exceed the true quotient; a - mod(a, b) divides evenly.
@@ -469,7 +469,7 @@ struct DivFloor {
       whole = whole == 0 ? copysign(V{}, a / b) : whole;
       return b == 0 ? a / b : whole;
     } else {
-      return each(a, b, [](int64_t x, int64_t y) {
+      return call_each(a, b, [](int64_t x, int64_t y) {
         int64_t q = divided(x, y), r = rest(x, y);
         return r != 0 && (r < 0) != (y < 0) ? q - 1 : q;
       });
@@ -481,7 +481,7 @@ struct Remainder {
     if constexpr (kReal<V>)
       return floored_fmod(a, b);
     else
-      return each(a, b, floored_rest);
+      return call_each(a, b, floored_rest);
   }
 };
 struct Fmod {
@@ -489,7 +489,7 @@ struct Fmod {
     if constexpr (kReal<V>)
       return fmod(a, b);
     else
-      return each(a, b, rest);
+      return call_each(a, b, rest);
   }
 };
 struct Pow {
@@ -505,7 +505,7 @@ struct Pow {
     if constexpr (kReal<V>)
       return pow(a, b);
     else
-      return each(a, b, whole);
+      return call_each(a, b, whole);
   }
 };
 
@@ -575,11 +575,11 @@ struct Gcd {
     }
     return a < 0 ? -a : a;
   }
-  template <class V> static V forward(V a, V b, Params) { return each(a, b, of); }
+  template <class V> static V forward(V a, V b, Params) { return call_each(a, b, of); }
 };
 struct Lcm {
   template <class V> static V forward(V a, V b, Params) {
-    return each(a, b, [](int64_t x, int64_t y) {
+    return call_each(a, b, [](int64_t x, int64_t y) {
       int64_t g = Gcd::of(x, y), m = g ? int64_t(uint64_t(x / g) * uint64_t(y)) : 0;
       return m < 0 ? -m : m;
     });
