@@ -192,8 +192,8 @@ def rms_norm(
     `eps` None is the machine epsilon of the dtype computed in. Raises ShapeError where sizes do not fit and TypeError
     for whole numbers. (Zhang and Sennrich, 2019.)
 
-    >>> gg.nn.functional.rms_norm(gg.tensor([3.0, 3.0]), (2,))
-    tensor([1.0000, 1.0000])
+    >>> gg.nn.functional.rms_norm(gg.tensor([1.0, 7.0]), (2,))
+    tensor([0.2000, 1.4000])
     """
     if eps is None:
         eps = 2.0**-52 if input.dtype is core.float64 else 2.0**-23

@@ -54,7 +54,15 @@ def _per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
 
 
 class LRScheduler:
-    """Base of the schedules: `get_lr()` gives the rates of epoch `last_epoch`, one for each group."""
+    """Base of the schedules: `get_lr()` gives the rates of epoch `last_epoch`, one for each group.
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> class Halving(gg.optim.lr_scheduler.LRScheduler):
+    ...     def get_lr(self):
+    ...         return [base / 2**self.last_epoch for base in self.base_lrs]
+    >>> Halving(optimizer).get_last_lr()
+    [1.0]
+    """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         _check_optimizer(optimizer)
@@ -167,7 +175,12 @@ class StepLR(_ByRatio):
 
 
 class MultiStepLR(_ByRatio):
-    """lr is multiplied by gamma at each of `milestones`."""
+    """lr is multiplied by gamma at each of `milestones`.
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> gg.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[30, 80]).get_last_lr()
+    [1.0]
+    """
 
     def __init__(
         self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
@@ -184,7 +197,12 @@ class MultiStepLR(_ByRatio):
 
 class ConstantLR(_ByRatio):
     """lr is `factor` times the initial one for the first `total_iters` epochs. Raises ValueError for a factor outside
-    [0, 1]."""
+    [0, 1].
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> gg.optim.lr_scheduler.ConstantLR(optimizer, factor=0.5).get_last_lr()
+    [0.5]
+    """
 
     def __init__(
         self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
@@ -205,6 +223,10 @@ class LinearLR(_ByRatio):
     """lr goes from start_factor to end_factor times the initial one in `total_iters` epochs.
 
     Raises ValueError for a start_factor outside (0, 1] or an end_factor outside [0, 1].
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> gg.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.25).get_last_lr()
+    [0.25]
     """
 
     def __init__(
@@ -235,7 +257,12 @@ class LinearLR(_ByRatio):
 
 
 class ExponentialLR(_ByRatio):
-    """lr is multiplied by gamma every epoch."""
+    """lr is multiplied by gamma every epoch.
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> gg.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9).get_last_lr()
+    [1.0]
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = gamma
@@ -249,7 +276,12 @@ class ExponentialLR(_ByRatio):
 
 
 class PolynomialLR(_ByRatio):
-    """lr is (1 - e / total_iters)^power times the initial one, 0 from `total_iters` on."""
+    """lr is (1 - e / total_iters)^power times the initial one, 0 from `total_iters` on.
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> gg.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=4).get_last_lr()
+    [1.0]
+    """
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
         self.total_iters, self.power = total_iters, power
@@ -309,7 +341,12 @@ class LambdaLR(_OfFunctions):
 
 
 class MultiplicativeLR(_OfFunctions):
-    """lr is multiplied by lr_lambda(e) at each epoch e > 0."""
+    """lr is multiplied by lr_lambda(e) at each epoch e > 0.
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> gg.optim.lr_scheduler.MultiplicativeLR(optimizer, lambda e: 0.95).get_last_lr()
+    [1.0]
+    """
 
     def get_lr(self) -> list[float]:
         if self.last_epoch <= 0:
@@ -319,7 +356,12 @@ class MultiplicativeLR(_OfFunctions):
 
 class CosineAnnealingLR(LRScheduler):
     """lr follows half a cosine from the initial rate to eta_min in T_max epochs, then back up. (Loshchilov and Hutter,
-    2017.)"""
+    2017.)
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> gg.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10).get_last_lr()
+    [1.0]
+    """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         self.T_max, self.eta_min = T_max, eta_min
@@ -348,6 +390,10 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     `step(epoch)` takes a fraction of an epoch too. Raises ValueError for a T_0 or T_mult that is not a whole number of
     at least 1. (Loshchilov and Hutter, 2017.)
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> gg.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=10).get_last_lr()
+    [1.0]
     """
 
     def __init__(
@@ -416,6 +462,10 @@ class CyclicLR(_MomentumToo):
     `mode` "triangular" keeps the height, "triangular2" halves it each cycle, "exp_range" scales it by gamma^e;
     `scale_fn` of the cycle or the iteration (`scale_mode`) takes the place of mode. Raises ValueError for an unknown
     mode or an optimizer without momentum. (Smith, 2017.)
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> gg.optim.lr_scheduler.CyclicLR(optimizer, base_lr=0.1, max_lr=1.0, cycle_momentum=False).get_last_lr()
+    [0.1]
     """
 
     def __init__(
@@ -500,6 +550,10 @@ class OneCycleLR(_MomentumToo):
     The number of steps is `total_steps`, or epochs times steps_per_epoch. `three_phase` returns to the initial rate
     before the last fall. Raises ValueError for options out of range, for one step too many, and for an optimizer
     without momentum. (Smith and Topin, 2019.)
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> round(gg.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=100).get_last_lr()[0], 4)
+    0.04
     """
 
     def __init__(
@@ -587,6 +641,12 @@ class SequentialLR(LRScheduler):
     """One schedule after another, each beginning at 0 at its milestone.
 
     Raises ValueError where there is not one milestone less than schedules, or a schedule has another optimizer.
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> warmup = gg.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.1)
+    >>> decay = gg.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9)
+    >>> gg.optim.lr_scheduler.SequentialLR(optimizer, [warmup, decay], milestones=[5]).get_last_lr()
+    [0.1]
     """
 
     def __init__(
@@ -633,6 +693,12 @@ class ChainedScheduler(LRScheduler):
     """Several schedules that all act at every step.
 
     Raises ValueError where a schedule has another optimizer.
+
+    >>> optimizer = gg.optim.SGD([gg.zeros(1, requires_grad=True)], lr=1.0)
+    >>> warmup = gg.optim.lr_scheduler.ConstantLR(optimizer, factor=0.5)
+    >>> decay = gg.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9)
+    >>> gg.optim.lr_scheduler.ChainedScheduler([warmup, decay]).get_last_lr()
+    [0.5]
     """
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:

@@ -25,6 +25,17 @@ class Optimizer:
 
     A subclass gives `update(group, params)`, which changes `params`, those of the group that have a gradient.
     Raises TypeError for what is no parameter and ValueError for a parameter in two groups or an option out of range.
+
+    >>> class SignDescent(gg.optim.Optimizer):
+    ...     def update(self, group, params):
+    ...         with gg.no_grad():
+    ...             for p in params:
+    ...                 p -= group["lr"] * p.grad.sign()
+    >>> w = gg.ones(2, requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> SignDescent([w], {"lr": 0.25}).step()
+    >>> w
+    tensor([0.7500, 0.7500], requires_grad=True)
     """
 
     def __init__(self, params: Params, defaults: dict[str, Any], options: dict[str, Any] | None = None) -> None:

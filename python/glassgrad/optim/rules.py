@@ -448,7 +448,7 @@ class NAdam(_Stateful):
     >>> w.sum().backward()
     >>> optimizer.step()
     >>> w
-    tensor([0.8999], requires_grad=True)
+    tensor([0.8944], requires_grad=True)
     """
 
     def __init__(
