@@ -92,7 +92,7 @@ def embedding(
     skip = _padding_row("embedding", padding_idx, weight.shape[0])
     if max_norm is not None:
         core.embedding_renorm_(weight, input, max_norm, norm_type)
-    return Embedding.apply(weight, input, skip, scale_grad_by_freq)  # type: ignore[no-any-return]
+    return Embedding.apply(weight, input, skip, scale_grad_by_freq)
 
 
 class EmbeddingBag(Op):
@@ -109,11 +109,11 @@ class EmbeddingBag(Op):
         by_frequency: bool,
     ) -> Tensor:
         self.mode, self.skip, self.by_frequency = mode, skip, by_frequency
-        y, bag, count, row = core.embedding_bag_forward(weight, index, offsets, mode, skip, scale)  # type: ignore[misc]
+        y, bag, count, row = core.embedding_bag_forward(weight, index, offsets, mode, skip, scale)
         # A position before the first or past the last bag belongs to none.
         self.end = int(offsets[-1].item())
         self.save(weight, scale, index, bag, count, row)
-        return y  # type: ignore[no-any-return]
+        return y
 
     # sum, mean   dweight[index[j]] += scale[j] * dy[bag[j]], with scale 1 / count for the mean;
     #             dscale[j] = weight[index[j]] . dy[bag[j]].
@@ -214,6 +214,4 @@ def embedding_bag(
     skip = _padding_row(op, padding_idx, weight.shape[0])
     if max_norm is not None:
         core.embedding_renorm_(weight, input, max_norm, norm_type)
-    return EmbeddingBag.apply(  # type: ignore[no-any-return]
-        weight, per_sample_weights, input, offsets, MODES.index(mode), skip, scale_grad_by_freq
-    )
+    return EmbeddingBag.apply(weight, per_sample_weights, input, offsets, MODES.index(mode), skip, scale_grad_by_freq)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -58,7 +58,7 @@ ALL = slice(None)
 
 
 class Key:
-    """An index expression taken apart: a basic one (`view`, None if it changes nothing), then index tensors on its axes.
+    """An index expression taken apart: a basic one (`view`, None if it changes nothing), then tensors on its axes.
 
     Integers are axes dropped from the view before index tensors are looked at, as in PyTorch.
     """
@@ -68,7 +68,7 @@ class Key:
     def __init__(self, x: Tensor, key: Any) -> None:
         from glassgrad.tensor import tensor
 
-        items = [_as_item(item) for item in (key if type(key) is tuple else (key,))]
+        items: list[Any] = [_as_item(item) for item in (key if type(key) is tuple else (key,))]
         used = sum(_axes_of(item) for item in items)
         if used > x.ndim:
             raise IndexError(f"index: too many indices ({used}) for x {tuple(x.shape)} {x.dtype}")
@@ -106,7 +106,7 @@ class Key:
         changes = not self.indices or any(item is not ALL and item is not Ellipsis for item in view)
         self.view = tuple(view) if changes else None
 
-    def _pick(self, axis: int, index: Tensor) -> None:
+    def _pick(self, axis: int, index: Any) -> None:
         self.axes.append(axis)
         self.indices.append(index)
 
@@ -134,7 +134,7 @@ def _as_item(item: Any) -> Any:
                 "convert with .long()"
             )
         if item.dtype is core.uint8:
-            item = item.bool()
+            item = cast("Tensor", item).bool()
         if item.ndim:
             return item
         return bool(item.item()) if item.dtype is core.bool else int(item.item())
@@ -246,12 +246,12 @@ def _read(x: Tensor, op: str, key: Any, axes: Sequence[int], indices: Sequence[T
 def getitem(input: Tensor, key: Any) -> Tensor:
     """`input[key]`: a view where key holds only integers, slices, None and Ellipsis, else a copy."""
     if core.is_basic_key(key):
-        return IndexView.apply(input, key)  # type: ignore[no-any-return]
+        return IndexView.apply(input, key)
     if isinstance(key, core.TensorBase) and key.ndim and input.ndim:
         if key.dtype is core.int64:
-            return IndexGet.apply(input, "index", (0,), (key,), True)  # type: ignore[no-any-return]
+            return IndexGet.apply(input, "index", (0,), (key,), True)
         if key.dtype is core.bool and key.shape == input.shape:
-            return MaskedSelect.apply(input, key)  # type: ignore[no-any-return]
+            return MaskedSelect.apply(input, key)
     k = Key(input, key)
     if k.view is not None:
         input = IndexView.apply(input, k.view)
@@ -271,7 +271,7 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
         masked_fill_(input, key, value)
         return
     axes: Sequence[int] = ()
-    indices: Sequence[Tensor] = ()
+    indices: Sequence[Any] = ()
     view = key
     if isinstance(key, core.TensorBase) and key.dtype is core.int64 and key.ndim and input.ndim:
         view, axes, indices = (), (0,), (key,)
@@ -305,9 +305,7 @@ def index_put(input: Tensor, indices: Sequence[Any], values: Tensor | Number, ac
         raise TypeError(f"index_put: values {values.dtype} and input {input.dtype}: the dtypes differ")
     k = Key(input, tuple([ALL if i is None else i for i in indices]))
     view = () if k.view is None else k.view
-    return IndexAssign.apply(  # type: ignore[no-any-return]
-        input, values, "index_put", view, k.axes, k.indices, True, ADD if accumulate else WRITE
-    )
+    return IndexAssign.apply(input, values, "index_put", view, k.axes, k.indices, True, ADD if accumulate else WRITE)
 
 
 # One axis ------------------------------------------------------------------------------------------------------------
@@ -338,8 +336,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     axis, index = _axis("index_select", input, dim), _flat_index("index_select", index)
     if input.ndim == 0:
-        return IndexGet.apply(input.reshape(1), "index_select", (0,), (index,), False).reshape(())  # type: ignore[no-any-return]
-    return IndexGet.apply(input, "index_select", (axis,), (index,), False)  # type: ignore[no-any-return]
+        return IndexGet.apply(input.reshape(1), "index_select", (0,), (index,), False).reshape(())
+    return IndexGet.apply(input, "index_select", (axis,), (index,), False)
 
 
 def _index_write(op: str, input: Tensor, dim: int, index: Tensor, v: Tensor | Number, fold: int) -> Tensor:
@@ -353,7 +351,7 @@ def _index_write(op: str, input: Tensor, dim: int, index: Tensor, v: Tensor | Nu
         if tuple(v.shape) != wanted:
             raise core.ShapeError(f"{op}: source {tuple(v.shape)} does not fit; with this index it must be {wanted}")
     y = IndexAssign.apply(x, v, op, (), (axis,), (index,), False, fold)
-    return y.reshape(()) if input.ndim == 0 else y  # type: ignore[no-any-return]
+    return y.reshape(()) if input.ndim == 0 else y
 
 
 @numpy_names
@@ -387,10 +385,10 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Tensor | Number) -
     if isinstance(value, core.TensorBase) and value.ndim:
         raise core.ShapeError(f"index_fill: value {tuple(value.shape)} {value.dtype} must have no axes")
     if isinstance(value, core.TensorBase) and value.requires_grad:
-        index = core.unique(index, None, True, False, False)[0]  # type: ignore[index]  # a place named twice is written once
+        index = core.unique(index, None, True, False, False)[0]  # a place named twice is written once
     x = input.reshape(1) if input.ndim == 0 else input
     y = IndexAssign.apply(x, value, "index_fill", (), (axis,), (index,), False, WRITE)
-    return y.reshape(()) if input.ndim == 0 else y  # type: ignore[no-any-return]
+    return y.reshape(()) if input.ndim == 0 else y
 
 
 @numpy_names
@@ -415,7 +413,7 @@ def index_reduce(
     shape = [1] * max(source.ndim, 1)
     shape[axis] = -1
     index = index.reshape(shape).expand(source.shape if source.ndim else (1,))
-    return ScatterReduce.apply(input, source, "index_reduce", dim, index, reduce, include_self)  # type: ignore[no-any-return]
+    return ScatterReduce.apply(input, source, "index_reduce", dim, index, reduce, include_self)
 
 
 # One index per element -----------------------------------------------------------------------------------------------
@@ -473,7 +471,7 @@ def _fit(d: Tensor, shape: tuple[int, ...]) -> Tensor:
     if d.ndim != len(shape):
         return d.reshape(shape)
     corner = tuple([slice(size) for size in d.shape])
-    return IndexSpread.apply(d, "scatter", shape, corner, (), (), True)  # type: ignore[no-any-return]
+    return IndexSpread.apply(d, "scatter", shape, corner, (), (), True)
 
 
 class ScatterReduce(Op):
@@ -541,7 +539,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     tensor([[1, 1],
             [4, 3]])
     """
-    return Gather.apply(input, "gather", dim, index)  # type: ignore[no-any-return]
+    return Gather.apply(input, "gather", dim, index)
 
 
 @numpy_names
@@ -568,12 +566,12 @@ def scatter(
     if src is None:
         raise TypeError("scatter: src or value is needed")
     if reduce is None or reduce == "add":
-        return Scatter.apply(input, src, "scatter", dim, index, WRITE if reduce is None else ADD)  # type: ignore[no-any-return]
+        return Scatter.apply(input, src, "scatter", dim, index, WRITE if reduce is None else ADD)
     if reduce != "multiply":
         raise RuntimeError(f"scatter: reduce must be 'add' or 'multiply', not {reduce!r}")
     if not isinstance(src, core.TensorBase):
         src = input.new_full(index.shape, src)
-    return ScatterReduce.apply(input, src, "scatter", dim, index, "prod", True)  # type: ignore[no-any-return]
+    return ScatterReduce.apply(input, src, "scatter", dim, index, "prod", True)
 
 
 @numpy_names
@@ -583,7 +581,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     >>> gg.scatter_add(gg.zeros(3), 0, gg.tensor([0, 0, 2]), gg.tensor([1.0, 2.0, 3.0]))
     tensor([3., 0., 3.])
     """
-    return Scatter.apply(input, src, "scatter_add", dim, index, ADD)  # type: ignore[no-any-return]
+    return Scatter.apply(input, src, "scatter_add", dim, index, ADD)
 
 
 @numpy_names
@@ -599,7 +597,7 @@ def scatter_reduce(
     """
     if reduce not in FOLDS:
         raise RuntimeError(f"scatter_reduce: reduce must be one of {', '.join(map(repr, FOLDS))}, not {reduce!r}")
-    return ScatterReduce.apply(input, src, "scatter_reduce", dim, index, reduce, include_self)  # type: ignore[no-any-return]
+    return ScatterReduce.apply(input, src, "scatter_reduce", dim, index, reduce, include_self)
 
 
 @numpy_names
@@ -616,7 +614,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         raise TypeError(f"take_along_dim: indices {tuple(indices.shape)} {indices.dtype} must be int64")
     if dim is None:
         indices = core.index_wrap("take_along_dim", indices.reshape(-1), 0, input.numel())
-        return Gather.apply(input.reshape(-1), "take_along_dim", 0, indices)  # type: ignore[no-any-return]
+        return Gather.apply(input.reshape(-1), "take_along_dim", 0, indices)
     if input.ndim != indices.ndim:
         raise core.ShapeError(
             f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} must have the same number "
@@ -635,7 +633,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     if input.ndim:
         input = input.expand([*shape[:axis], input.shape[axis], *shape[axis + 1 :]])
         indices = indices.expand([*shape[:axis], indices.shape[axis], *shape[axis + 1 :]])
-    return Gather.apply(input, "take_along_dim", axis, indices)  # type: ignore[no-any-return]
+    return Gather.apply(input, "take_along_dim", axis, indices)
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
@@ -644,7 +642,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     >>> gg.take(gg.tensor([[4, 5], [6, 7]]), gg.tensor([0, -1]))
     tensor([4, 7])
     """
-    return IndexGet.apply(input.reshape(-1), "take", (0,), (index,), True)  # type: ignore[no-any-return]
+    return IndexGet.apply(input.reshape(-1), "take", (0,), (index,), True)
 
 
 def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
@@ -663,7 +661,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     y = IndexAssign.apply(
         input.reshape(-1), source.reshape(index.shape), "put", (), (0,), (index,), True, ADD if accumulate else WRITE
     )
-    return y.reshape(input.shape)  # type: ignore[no-any-return]
+    return y.reshape(input.shape)
 
 
 # Masks ---------------------------------------------------------------------------------------------------------------
@@ -724,7 +722,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor | Number) -> Tensor:
     >>> gg.masked_fill(gg.tensor([1.0, 2.0]), gg.tensor([False, True]), 0)
     tensor([1., 0.])
     """
-    return MaskedFill.apply(input, mask, value)  # type: ignore[no-any-return]
+    return MaskedFill.apply(input, mask, value)
 
 
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
@@ -734,7 +732,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     >>> gg.masked_select(x, x > 1)
     tensor([2, 3])
     """
-    return MaskedSelect.apply(input, mask)  # type: ignore[no-any-return]
+    return MaskedSelect.apply(input, mask)
 
 
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
@@ -743,7 +741,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     >>> gg.masked_scatter(gg.zeros(3), gg.tensor([True, False, True]), gg.tensor([1.0, 2.0, 3.0]))
     tensor([1., 0., 2.])
     """
-    return MaskedScatter.apply(input, mask, source)  # type: ignore[no-any-return]
+    return MaskedScatter.apply(input, mask, source)
 
 
 def masked_fill_(self: Tensor, mask: Tensor, value: Tensor | Number) -> Tensor:
@@ -812,7 +810,7 @@ def _replace(op: str, input: Tensor, key: Any, src: Tensor) -> Tensor:
     region = core.index_view(input, key)
     if src.shape != region.shape:
         raise core.ShapeError(f"{op}: src {tuple(src.shape)} does not fit; here it must be {tuple(region.shape)}")
-    return IndexAssign.apply(input, src, op, key, (), (), True, WRITE)  # type: ignore[no-any-return]
+    return IndexAssign.apply(input, src, op, key, (), (), True, WRITE)
 
 
 @numpy_names
@@ -870,4 +868,4 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     wanted = tuple(input.detach().diagonal(offset, dim1, dim2).shape)
     if tuple(src.shape) != wanted:
         raise core.ShapeError(f"diagonal_scatter: src {tuple(src.shape)} does not fit; here it must be {wanted}")
-    return DiagonalScatter.apply(input, src, offset, dim1, dim2)  # type: ignore[no-any-return]
+    return DiagonalScatter.apply(input, src, offset, dim1, dim2)

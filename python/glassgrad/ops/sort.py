@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op
 from glassgrad.ops._names import numpy_names
+from glassgrad.ops.creation import linspace
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
@@ -107,7 +108,7 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     >>> gg.argsort(gg.tensor([3, 1, 2]))
     tensor([1, 2, 0])
     """
-    return core.sort(input, dim, descending)[1]  # type: ignore[no-any-return, index]
+    return core.sort(input, dim, descending)[1]
 
 
 def msort(input: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ def msort(input: Tensor) -> Tensor:
     tensor([[2, 1],
             [3, 4]])
     """
-    return sort(input, 0).values  # type: ignore[no-any-return]
+    return sort(input, 0).values
 
 
 @numpy_names
@@ -163,7 +164,7 @@ class MedianOfAll(Op):
     def forward(self, x: Tensor, skip_nan: bool) -> Tensor:
         y, _ = core.median(x, 0, skip_nan)
         self.save(x, y)
-        return y  # type: ignore[no-any-return]
+        return y
 
     # dy goes in even parts to all elements equal to the median (to all NaNs where it is NaN).
     def backward(self, dy: Tensor) -> Tensor:
@@ -260,7 +261,7 @@ def _quantile(
         y = y.lerp(above, weight)
     y = y.movedim(-1, 0)
     if keepdim:
-        return y.reshape((*q.shape, *shape))  # type: ignore[no-any-return]
+        return y.reshape((*q.shape, *shape))
     return y if q.ndim else y.squeeze(0)
 
 
@@ -294,7 +295,7 @@ def nanquantile(
 
 
 def _unique(input: Tensor, dim: int | None, sorted: bool, return_inverse: bool, return_counts: bool) -> Any:
-    values, inverse, counts = core.unique(input, dim, sorted, return_inverse, return_counts)  # type: ignore[misc]
+    values, inverse, counts = core.unique(input, dim, sorted, return_inverse, return_counts)
     wanted = (values, *((inverse,) if return_inverse else ()), *((counts,) if return_counts else ()))
     return wanted if len(wanted) > 1 else values
 
@@ -483,8 +484,7 @@ def histogram(
         else:
             low, high = 0.0, 1.0
         low, high = _range("histogram", input, low, high)
-        step = (high - low) / bins
-        edges = input.new_tensor([low + i * step for i in _count(bins)] + [high])
+        edges = linspace(low, high, bins + 1, dtype=input.dtype)
     x = input.detach().reshape(-1)
     inside = (x >= edges[0]) & (x <= edges[-1])
     n = edges.numel() - 1
@@ -494,6 +494,3 @@ def histogram(
     if density:
         hist = hist / hist.sum() / (edges[1:] - edges[:-1])
     return Histogram(hist, edges)
-
-
-_count = range
