@@ -26,6 +26,9 @@ constexpr bool is_floating(DType t) { return t >= DType::Float16; }
 constexpr bool is_integral(DType t) { return t >= DType::UInt8 && t <= DType::Int64; }
 constexpr bool is_half(DType t) { return t == DType::Float16 || t == DType::BFloat16; }
 
+// What a Python float becomes, and what functions with fractions make of integers; set by set_default_dtype.
+inline DType default_dtype = DType::Float32;
+
 // The type in which an element of type t is computed with: 16-bit floats in float32, everything whole in int64.
 constexpr DType compute_type(DType t) {
   if (t == DType::Float64) return t;

@@ -15,7 +15,7 @@ template <class... Arrays> DType result_type(const Arrays&... arrays) {
   bool present[3] = {};
   for (const Array* x : operands) {
     int k = x->weak() ? 2 : x->ndim() == 0 ? 1 : 0;
-    DType t = x->weak() && is_floating(x->dtype()) ? DType::Float32 : x->dtype();
+    DType t = x->weak() && is_floating(x->dtype()) ? default_dtype : x->dtype();
     level[k] = present[k] ? promote(level[k], t) : t;
     present[k] = true;
   }

@@ -76,6 +76,12 @@ std::string compiler() {
 #endif
 }
 
+DType get_default_dtype() { return default_dtype; }
+void set_default_dtype(DType t) {
+  check<DTypeError>(is_floating(t), "set_default_dtype: ", t, " is not a floating-point dtype");
+  default_dtype = t;
+}
+
 DType promote_types(DType a, DType b) { return promote(a, b); }
 DType result_type_of(const Operand& a, const Operand& b) { return result_type(a.array, b.array); }
 
@@ -102,6 +108,8 @@ PYBIND11_MODULE(_core, m) {
   python::def<&cpu_reset_peak>(m, "reset_peak_memory_stats", {});
   python::def<&cpu_empty_cache>(m, "empty_cache", {});
   python::def<&compiler>(m, "compiler", {});
+  python::def<&get_default_dtype>(m, "get_default_dtype", {});
+  python::def<&set_default_dtype>(m, "set_default_dtype", {"d"});
   python::def<&promote_types>(m, "promote_types", {"type1", "type2"});
   python::def<&result_type_of>(m, "result_type", {"tensor1", "tensor2"});
   python::def<&bump_version>(m, "bump_version", {"x"});

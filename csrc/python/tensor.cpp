@@ -25,7 +25,7 @@ PyObject* allocate(PyTypeObject* type, Array array) {
 PyObject* tensor_new(PyTypeObject* type, PyObject* args, PyObject*) {
   PyObject* data = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : nullptr;
   try {
-    if (!data) return allocate(type, Array::empty({0}, DType::Float32));
+    if (!data) return allocate(type, Array::empty({0}, default_dtype));
     return allocate(type, From<Array>::from(data, {"Tensor", "data"}));
   } catch (...) {
     set_python_error();

@@ -8,6 +8,8 @@
     loss.backward()
 """
 
+import math
+
 # Core types
 
 # fmt: off
@@ -414,12 +416,14 @@ from glassgrad.config import (
     config,
     empty_cache,
     finfo,
+    get_default_dtype,
     get_num_threads,
     iinfo,
     memory_stats,
     promote_types,
     reset_peak_memory_stats,
     result_type,
+    set_default_dtype,
     set_num_threads,
 )
 from glassgrad.io import load, load_npz, save
@@ -428,6 +432,8 @@ from glassgrad.printing import set_printoptions
 from glassgrad.tensor import Tensor, as_tensor, asarray, from_dlpack, from_numpy, is_tensor, tensor
 
 __version__ = "0.1.0"
+
+inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
 
 half, float, double = float16, float32, float64  # noqa: A001
 short, int, long = int16, int32, int64  # noqa: A001

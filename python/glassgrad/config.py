@@ -16,12 +16,14 @@ __all__ = [
     "config",
     "empty_cache",
     "finfo",
+    "get_default_dtype",
     "get_num_threads",
     "iinfo",
     "memory_stats",
     "promote_types",
     "reset_peak_memory_stats",
     "result_type",
+    "set_default_dtype",
     "set_num_threads",
 ]
 
@@ -45,6 +47,26 @@ def get_num_threads() -> int:
     True
     """
     return core.get_num_threads()
+
+
+def get_default_dtype() -> Any:
+    """The dtype of Python floats and of tensors made without one.
+
+    >>> gg.get_default_dtype()
+    glassgrad.float32
+    """
+    return core.get_default_dtype()
+
+
+def set_default_dtype(d: Any) -> None:
+    """Sets the dtype of Python floats and of tensors made without one; it must be floating point.
+
+    >>> gg.set_default_dtype(gg.float64)
+    >>> gg.tensor(1.5).dtype
+    glassgrad.float64
+    >>> gg.set_default_dtype(gg.float32)
+    """
+    core.set_default_dtype(d)
 
 
 def empty_cache() -> None:

@@ -141,8 +141,8 @@ def tensor_text(x: Tensor) -> str:
             shown = _pick(plain)
         show = _Format(_flat(shown), floating)
         text = _lines(shown, x.ndim, len(prefix), show)
-    default = x.dtype in (core.float32, core.int64, core.bool)
-    if not default or (x.numel() == 0 and x.dtype is not core.float32):
+    usual = x.dtype in (core.get_default_dtype(), core.int64, core.bool)
+    if not usual or (x.numel() == 0 and x.dtype is not core.get_default_dtype()):
         suffixes.append(f"dtype={x.dtype!r}")
     if x._node is not None:
         suffixes.append(f"grad_fn={x._node!r}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from glassgrad import _core as core
 from glassgrad import ops, printing
+from glassgrad.autograd import backward
 from glassgrad.autograd.in_place import in_place, refresh_view
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Tensor(core.TensorBase):
         if args and all(isinstance(a, int) for a in args):
             return super().__new__(cls, ops.creation.empty(*args))
         if len(args) == 1:
-            return super().__new__(cls, tensor(args[0], dtype=core.float32))
+            return super().__new__(cls, tensor(args[0], dtype=core.get_default_dtype()))
         return super().__new__(cls)
 
     # The graph
@@ -106,8 +107,6 @@ class Tensor(core.TensorBase):
         >>> x.grad
         tensor([2., 4.])
         """
-        from glassgrad.autograd import backward
-
         backward(self, gradient, retain_graph, create_graph, inputs)
 
     def detach(self) -> Tensor:
@@ -274,6 +273,14 @@ class Tensor(core.TensorBase):
 
     def share_memory_(self) -> Tensor:
         """For code written for PyTorch: workers get tensors by value, so there is nothing to do."""
+        return self
+
+    def is_shared(self) -> bool:
+        """Whether other processes see this memory: never."""
+        return False
+
+    def pin_memory(self) -> Tensor:
+        """For code written for PyTorch: memory on the CPU needs no pinning."""
         return self
 
     def cpu(self) -> Tensor:
@@ -902,8 +909,9 @@ def tensor(
             raise TypeError(f"tensor: cannot make a tensor of elements of type {array.dtype}{hint}")
         if array.dtype == np.uint64:
             raise RuntimeError("tensor: an int is too large for int64")
-        default = dtype is None and array.dtype == np.float64 and not _holds_float64(data)
-        x = from_numpy(array.astype(np.float32) if default else array)
+        x = from_numpy(array)
+        if dtype is None and array.dtype == np.float64 and not _holds_float64(data):
+            x = x.to(core.get_default_dtype())
     if dtype is not None:
         x = x.to(dtype)
     if device is not None:

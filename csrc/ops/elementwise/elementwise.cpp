@@ -20,7 +20,7 @@ constexpr Info kTernary[] = {GG_TERNARY_OPS(GG_INFO)};
 // The dtype an op brings operands of dtype t to, after refusing those it has no meaning for.
 DType operand_dtype(const Info& op, DType t) {
   switch (op.kind) {
-    case Kind::Math: return is_floating(t) ? t : DType::Float32;
+    case Kind::Math: return is_floating(t) ? t : default_dtype;
     case Kind::Number:
       check<DTypeError>(t != DType::Bool, op.name, ": is not defined for bool; convert with .to(gg.int64) first");
       return t;

@@ -2,6 +2,7 @@
 
 from glassgrad.nn import functional, init, utils
 from glassgrad.nn.activation import *  # noqa: F403
+from glassgrad.nn.attention import MultiheadAttention
 from glassgrad.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from glassgrad.nn.conv import *  # noqa: F403
 from glassgrad.nn.dropout import *  # noqa: F403

@@ -42,6 +42,7 @@ from glassgrad.ops.embedding import embedding, embedding_bag
 from glassgrad.ops.index import one_hot
 
 # matmul and attention
+from glassgrad.ops.multihead import multi_head_attention_forward
 from glassgrad.ops.attention import scaled_dot_product_attention
 from glassgrad.ops.matmul import bilinear, linear, pdist
 

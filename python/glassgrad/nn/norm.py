@@ -34,6 +34,7 @@ class _ChannelNorm(Module):
         momentum: float | None,
         affine: bool,
         track_running_stats: bool,
+        bias: bool,
         device: Any,
         dtype: Any,
     ) -> None:
@@ -41,7 +42,8 @@ class _ChannelNorm(Module):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.register_parameter("weight", Parameter(ones(num_features, device=device, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_features, device=device, dtype=dtype)) if affine else None)
+        shifted = affine and bias
+        self.register_parameter("bias", Parameter(zeros(num_features, device=device, dtype=dtype)) if shifted else None)
         tracked = track_running_stats
         self.register_buffer("running_mean", zeros(num_features, device=device, dtype=dtype) if tracked else None)
         self.register_buffer("running_var", ones(num_features, device=device, dtype=dtype) if tracked else None)
@@ -59,8 +61,9 @@ class _ChannelNorm(Module):
     def reset_parameters(self) -> None:
         """Sets the scale to 1, the shift to 0, and forgets the running statistics."""
         self.reset_running_stats()
-        if self.affine:
+        if self.weight is not None:
             self.weight.fill_(1)
+        if self.bias is not None:
             self.bias.zero_()
 
     def _check(self, input: Tensor) -> None:
@@ -87,8 +90,10 @@ class _BatchNorm(_ChannelNorm):
         track_running_stats: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         self._check(input)
@@ -154,8 +159,10 @@ class _InstanceNorm(_ChannelNorm):
         track_running_stats: bool = False,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         self._check(input)
@@ -294,19 +301,23 @@ class GroupNorm(Module):
         affine: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if num_channels % num_groups:
             raise ValueError(f"GroupNorm: num_channels {num_channels} does not divide into {num_groups} groups")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.register_parameter("weight", Parameter(ones(num_channels, device=device, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_channels, device=device, dtype=dtype)) if affine else None)
+        shifted = affine and bias
+        self.register_parameter("bias", Parameter(zeros(num_channels, device=device, dtype=dtype)) if shifted else None)
 
     @no_grad()
     def reset_parameters(self) -> None:
         """Sets the scale to 1 and the shift to 0."""
-        if self.affine:
+        if self.weight is not None:
             self.weight.fill_(1)
+        if self.bias is not None:
             self.bias.zero_()
 
     def forward(self, input: Tensor) -> Tensor:

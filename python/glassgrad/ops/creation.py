@@ -36,7 +36,7 @@ def _shape(sizes: tuple[Any, ...], size: Size | None) -> Any:
 def _dtype_of(value: Any) -> Any:
     if isinstance(value, core.TensorBase):
         return value.dtype
-    return core.bool if isinstance(value, builtins.bool) else core.int64 if isinstance(value, int) else core.float32
+    return core.bool if isinstance(value, builtins.bool) else core.int64 if isinstance(value, int) else core.get_default_dtype()
 
 
 def empty(
@@ -47,7 +47,7 @@ def empty(
     >>> gg.empty(2, 3).shape
     (2, 3)
     """
-    return _leaf(core.empty(_shape(sizes, size), dtype or core.float32, device), requires_grad)
+    return _leaf(core.empty(_shape(sizes, size), dtype or core.get_default_dtype(), device), requires_grad)
 
 
 def zeros(
@@ -58,7 +58,7 @@ def zeros(
     >>> gg.zeros(2)
     tensor([0., 0.])
     """
-    return _leaf(core.full(_shape(sizes, size), 0, dtype or core.float32, device, "zeros"), requires_grad)
+    return _leaf(core.full(_shape(sizes, size), 0, dtype or core.get_default_dtype(), device, "zeros"), requires_grad)
 
 
 def ones(
@@ -69,7 +69,7 @@ def ones(
     >>> gg.ones(2)
     tensor([1., 1.])
     """
-    return _leaf(core.full(_shape(sizes, size), 1, dtype or core.float32, device, "ones"), requires_grad)
+    return _leaf(core.full(_shape(sizes, size), 1, dtype or core.get_default_dtype(), device, "ones"), requires_grad)
 
 
 def full(size: Size, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: Flag = False) -> Tensor:
@@ -87,7 +87,7 @@ def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_gra
     >>> gg.scalar_tensor(2)
     tensor(2.)
     """
-    return _leaf(core.full((), _number(s), dtype or core.float32, device), requires_grad)
+    return _leaf(core.full((), _number(s), dtype or core.get_default_dtype(), device), requires_grad)
 
 
 def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: Flag = False) -> Tensor:
@@ -241,7 +241,7 @@ def arange(
     if end is None:
         raise TypeError("arange: end is needed")
     whole = all(not isinstance(x, float) for x in (start, end, step))
-    dtype = dtype or (core.int64 if whole else core.float32)
+    dtype = dtype or (core.int64 if whole else core.get_default_dtype())
     if dtype is core.int64 and not whole:
         start, end, step, whole = int(start), int(end), int(step), True
     exact = whole and not (dtype is float or getattr(dtype, "is_floating_point", False))
@@ -263,7 +263,7 @@ def linspace(
     >>> gg.linspace(0, 1, 5)
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
-    x = core.linspace(_number(start), _number(end), steps, dtype or core.float32, device)
+    x = core.linspace(_number(start), _number(end), steps, dtype or core.get_default_dtype(), device)
     return _leaf(x, requires_grad)
 
 
@@ -282,7 +282,7 @@ def logspace(
     >>> gg.logspace(0, 2, 3)
     tensor([  1.,  10., 100.])
     """
-    x = core.logspace(_number(start), _number(end), steps, base, dtype or core.float32, device)
+    x = core.logspace(_number(start), _number(end), steps, base, dtype or core.get_default_dtype(), device)
     return _leaf(x, requires_grad)
 
 
@@ -293,7 +293,7 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     tensor([[1., 0.],
             [0., 1.]])
     """
-    return _leaf(core.eye(n, m, dtype or core.float32, device), requires_grad)
+    return _leaf(core.eye(n, m, dtype or core.get_default_dtype(), device), requires_grad)
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
