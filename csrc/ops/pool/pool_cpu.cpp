@@ -335,41 +335,55 @@ void avg_pool_forward(DType t, const PoolShape& s, Divisor divisor, const void* 
   dispatch_pooled(t, [&]<class T>() { avg_pool(s, divisor, static_cast<const T*>(x), static_cast<T*>(y)); });
 }
 
-// dx[i] = sum of dy[o] / divisor(o) over the windows o that hold i: the taps' offsets again, adding into the phase
-// lines.
+// dx[i] = sum of dy[o] / divisor(o) over the windows o that hold i. A phase line of dx gathers, for each of its taps,
+// the line of dy / divisor at minus the tap's shift; that line is zero between rows and before its start.
 template <class T> void avg_pool_adjoint(const PoolShape& s, Divisor divisor, const T* dy, T* dx) {
   using C = compute_t<T>;
   constexpr int L = kLanes<C>;
   const Sliding p(s, kTile * L);
   const Divisors<C> divisors(s, divisor);
-  const int64_t in = volume(s.in), out = volume(s.out);
-  Scratch<int64_t> offset(p.taps);
-  p.each_tap(s, [&](int64_t t, int64_t line, int64_t) { offset[t] = line; });
+  const int64_t in = volume(s.in), out = volume(s.out), lead = p.windows.max_offset, slots = p.windows.slots;
+  const int64_t line = round_up(p.line, p.width);
+  Scratch<int64_t> shift(p.taps), first_tap(slots + 1);  // of the taps, slot by slot
+  int64_t taps = 0;
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    first_tap[slot] = taps;
+    p.each_tap(s, [&](int64_t, int64_t offset, int64_t) {
+      if (offset / p.line == slot) shift[taps++] = offset % p.line;
+    });
+  }
+  first_tap[slots] = taps;
   parallel_for(p.groups(s.planes), p.grain(s), [&](int64_t begin, int64_t end) {
-    Scratch<C> lines(p.windows.slots * p.line);
+    Scratch<C> lines(slots * line), parts(lead + line);
     Scratch<Run> runs(max_runs(p.windows, p.together, p.width));
     Scratch<int64_t> first(max_tiles(p.windows, p.together, p.width) + 1);
-    C part[kTile * L];
+    fill(parts.data(), C(0), lead + line);
+    C* const part = parts.data() + lead;
     int64_t tiles = 0, cut_for = 0;
     for (int64_t group = begin; group < end; ++group) {
       const int64_t plane = group * p.together, n = smaller(p.together, s.planes - plane);
-      if (n != cut_for) tiles = cut_runs(p.windows, p.map, n, p.width, false, runs.data(), first.data());
-      cut_for = n;
-      fill(lines.data(), C(0), p.windows.slots * p.line);
-      for (int64_t t = 0; t < tiles; ++t) {
-        fill(part, C(0), kTile * L);
-        for (const Run* r = &runs[first[t]]; r < &runs[first[t + 1]]; ++r) {
-          copy_strided(dy + plane * out + r->y, 1, part + r->at, r->count);
-          divisors.divide(part + r->at, r->y % out, r->count);
-        }
-        for (int64_t tap = 0; tap < p.taps; ++tap) {
-          C* row = lines.data() + t * p.width + offset[tap];
-#pragma GCC unroll 4
-          for (int j = 0; j < kTile; ++j) store(row + j * L, load(row + j * L) + load(part + j * L));
-        }
+      if (n != cut_for) {
+        tiles = cut_runs(p.windows, p.map, n, p.width, false, runs.data(), first.data());
+        fill(part, C(0), line);
       }
+      cut_for = n;
+      for (int64_t t = 0; t < tiles; ++t)
+        for (const Run* r = &runs[first[t]]; r < &runs[first[t + 1]]; ++r) {
+          copy_strided(dy + plane * out + r->y, 1, part + r->q, r->count);
+          divisors.divide(part + r->q, r->y % out, r->count);
+        }
+      const int64_t used = (n - 1) * p.windows.image + p.windows.last + 1 + lead;
+      for (int64_t slot = 0; slot < slots; ++slot)
+        for (int64_t q = 0; q < used; q += p.width) {
+          Vec<C> acc[kTile] = {};
+          for (int64_t tap = first_tap[slot]; tap < first_tap[slot + 1]; ++tap)
+#pragma GCC unroll 4
+            for (int j = 0; j < kTile; ++j) acc[j] += load(part + q - shift[tap] + j * L);
+#pragma GCC unroll 4
+          for (int j = 0; j < kTile; ++j) store(lines.data() + slot * line + q + j * L, acc[j]);
+        }
       memset(dx + plane * in, 0, size_t(n * in) * sizeof(T));
-      join_phases(p.windows, lines.data(), p.line, in, n, dx + plane * in);
+      join_phases(p.windows, lines.data(), line, in, n, dx + plane * in);
     }
   });
 }
@@ -438,6 +452,12 @@ template <class T> void adaptive_avg_pool_adjoint(const PoolShape& s, const T* d
     Scratch<C> row(wide), plane(in);
     for (int64_t p = begin; p < end; ++p) {
       const T* from = dy + p * out;
+      if (out == 1) {
+        T part;
+        store1(&part, load1(from) / C(in));
+        fill(dx + p * in, part, in);
+        continue;
+      }
       fill(plane.data(), C(0), in);
       for (int64_t d = 0; d < s.out[0]; ++d)
         for (int64_t h = 0; h < s.out[1]; ++h) {

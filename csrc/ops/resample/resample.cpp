@@ -180,6 +180,9 @@ GridShape grid_shape(const Array& x, const Array& grid, int64_t mode, int64_t pa
                     "grid_sample: mode bicubic takes images only, not ", x);
   for (int i = 2; i < x.ndim(); ++i)
     check<ShapeError>(x.size(i) > 0, "grid_sample: input ", x, " has an empty spatial axis");
+  int64_t pixels = 1;
+  for (int i = 2; i < x.ndim(); ++i) pixels *= x.size(i);
+  check<ValueError>(pixels < (int64_t(1) << 31), "grid_sample: input ", x, " has more than 2^31 elements per channel");
   GridShape s;
   s.batch = x.size(0);
   s.channels = x.size(1);

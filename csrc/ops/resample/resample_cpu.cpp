@@ -135,86 +135,98 @@ void resample_backward(DType t, int64_t planes, const ResampleAxis (&a)[3], cons
 
 constexpr int64_t kBlock = 64;  // points whose taps are computed at once
 
-// Taps of one coordinate: places (-1: outside), weights and their derivatives by the grid's coordinate.
-template <class C> struct CoordinateTaps {
+inline float floor_of(float x) { return __builtin_floorf(x); }
+inline double floor_of(double x) { return __builtin_floor(x); }
+inline float round_of(float x) { return __builtin_nearbyintf(x); }
+inline double round_of(double x) { return __builtin_nearbyint(x); }
+
+// The taps along one axis of a block of points: places (-1: outside), weights and their derivatives by the grid.
+template <class C> struct AxisTaps {
   int count;
-  int64_t place[4];
-  C weight[4], slope[4];
+  int32_t place[4][kBlock];
+  C weight[4][kBlock], slope[4][kBlock];
 };
 
-// x folded back into [low, high] at its ends, and the sign of the derivative.
-template <class C> C reflect(C x, C low, C high, C* sign) {
-  if (low == high) {
-    *sign = 0;
+// x folded back into [low, high] at its ends; slope is multiplied by the derivative.
+template <class C> inline C reflect(C x, C low, C high, C* slope) {
+  const C span = high - low;
+  if (span == 0) {
+    *slope = 0;
     return 0;
   }
-  const C span = high - low;
-  const bool below = x < low;
-  const C distance = below ? low - x : x - low;
-  const C flips = __builtin_floor(distance / span);
-  const C extra = distance - flips * span;
-  const bool odd = int64_t(flips) % 2 != 0;
-  *sign = C(below != odd ? -1 : 1);
+  const C distance = x < low ? low - x : x - low;
+  const C flips = floor_of(distance / span), extra = distance - flips * span;
+  const bool odd = flips - 2 * floor_of(flips / 2) != 0;
+  *slope = (x < low) != odd ? -*slope : *slope;
   return odd ? high - extra : low + extra;
 }
 
 // A coordinate brought inside by the padding rule; slope is multiplied by the derivative.
-template <class C> C bring_inside(C x, int64_t size, SamplePadding padding, bool align_corners, C* slope) {
-  if (padding == SamplePadding::Reflection) {
-    C sign;
-    x = align_corners ? reflect<C>(x, 0, C(size - 1), &sign) : reflect<C>(x, C(-0.5), C(size) - C(0.5), &sign);
-    *slope *= sign;
-  }
+template <class C> inline C bring_inside(C x, int64_t size, SamplePadding padding, bool align_corners, C* slope) {
+  const C last = C(size - 1);
+  if (padding == SamplePadding::Reflection)
+    x = align_corners ? reflect<C>(x, 0, last, slope) : reflect<C>(x, C(-0.5), last + C(0.5), slope);
   if (padding != SamplePadding::Zeros) {
-    if (x <= 0 || x >= C(size - 1)) *slope = 0;
+    *slope = x > 0 && x < last ? *slope : C(0);
     x = x > 0 ? x : C(0);
-    x = x < C(size - 1) ? x : C(size - 1);
+    x = x < last ? x : last;
   }
   return x > C(-0x1p30) && x < C(0x1p30) ? x : C(-100);  // too far, or NaN: outside
 }
 
+template <class C> inline int32_t place_of(C x, int64_t size) { return x >= 0 && x < C(size) ? int32_t(x) : -1; }
+
 // Keys' cubic with A = -0.75 at distance x, and its derivative.
-template <class C> C cubic(C x) {
+template <class C> inline C cubic(C x) {
   const C a = C(-0.75);
   return x <= 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
 }
-template <class C> C cubic_slope(C x) {
+template <class C> inline C cubic_slope(C x) {
   const C a = C(-0.75);
   return x <= 1 ? (3 * (a + 2) * x - 2 * (a + 3)) * x : (3 * a * x - 10 * a) * x + 8 * a;
 }
 
-template <class C> void coordinate_taps(C g, int64_t size, const GridShape& s, CoordinateTaps<C>* t) {
-  C slope = s.align_corners ? C(size - 1) / 2 : C(size) / 2;
-  C x = s.align_corners ? (g + 1) / 2 * C(size - 1) : ((g + 1) * C(size) - 1) / 2;
-  auto inside = [&](int64_t i) { return i >= 0 && i < size ? i : -1; };
+// grid: one coordinate of n points, nd items apart. Loops run along the points so that they become vector code.
+template <class T, class C> void axis_taps(const GridShape& s, const T* grid, int64_t n, int64_t size, AxisTaps<C>* t) {
+  C x[kBlock], slope[kBlock];
+  const C scale = s.align_corners ? C(size - 1) / 2 : C(size) / 2;
+  for (int64_t i = 0; i < n; ++i) {
+    const C g = load1(grid + i * s.nd);
+    x[i] = s.align_corners ? (g + 1) / 2 * C(size - 1) : ((g + 1) * C(size) - 1) / 2;
+    slope[i] = scale;
+  }
   if (s.mode == SampleMode::Bicubic) {
-    const C low = __builtin_floor(x), f = x - low;
     t->count = 4;
-    for (int i = 0; i < 4; ++i) {
-      C unused = 1;
-      const C distance = i < 2 ? f + C(1 - i) : C(i - 1) - f;
-      t->place[i] = inside(int64_t(bring_inside(low + C(i - 1), size, s.padding, s.align_corners, &unused)));
-      t->weight[i] = cubic(distance);
-      t->slope[i] = cubic_slope(distance) * (i < 2 ? slope : -slope);
+    for (int k = 0; k < 4; ++k)
+      for (int64_t i = 0; i < n; ++i) {
+        const C low = floor_of(x[i]), f = x[i] - low, distance = k < 2 ? f + C(1 - k) : C(k - 1) - f;
+        C unused = 1;
+        t->place[k][i] = place_of(bring_inside(low + C(k - 1), size, s.padding, s.align_corners, &unused), size);
+        t->weight[k][i] = cubic(distance);
+        t->slope[k][i] = cubic_slope(distance) * (k < 2 ? scale : -scale);
+      }
+    return;
+  }
+  for (int64_t i = 0; i < n; ++i) x[i] = bring_inside(x[i], size, s.padding, s.align_corners, &slope[i]);
+  if (s.mode == SampleMode::Nearest) {
+    t->count = 1;
+    for (int64_t i = 0; i < n; ++i) {
+      t->place[0][i] = place_of(round_of(x[i]), size);
+      t->weight[0][i] = 1;
+      t->slope[0][i] = 0;
     }
     return;
   }
-  x = bring_inside(x, size, s.padding, s.align_corners, &slope);
-  if (s.mode == SampleMode::Nearest) {
-    t->count = 1;
-    t->place[0] = inside(int64_t(__builtin_nearbyint(x)));
-    t->weight[0] = 1;
-    t->slope[0] = 0;
-    return;
-  }
-  const C low = __builtin_floor(x);
   t->count = 2;
-  t->place[0] = inside(int64_t(low));
-  t->place[1] = inside(int64_t(low) + 1);
-  t->weight[1] = x - low;
-  t->weight[0] = low + 1 - x;
-  t->slope[1] = slope;
-  t->slope[0] = -slope;
+  for (int64_t i = 0; i < n; ++i) {
+    const C low = floor_of(x[i]);
+    t->place[0][i] = place_of(low, size);
+    t->place[1][i] = place_of(low + 1, size);
+    t->weight[0][i] = low + 1 - x[i];
+    t->weight[1][i] = x[i] - low;
+    t->slope[0][i] = -slope[i];
+    t->slope[1][i] = slope[i];
+  }
 }
 
 int64_t taps_of(const GridShape& s) {
@@ -225,32 +237,41 @@ int64_t taps_of(const GridShape& s) {
 // Tap tables of a block of points: place[tap][kBlock] in a channel, -1 outside; weight, and slope[axis] where wanted.
 template <class C> struct BlockTaps {
   int64_t taps;
-  Scratch<int64_t> place;
+  Scratch<int32_t> place;
   Scratch<C> weight, slope;
 
   BlockTaps(const GridShape& s, bool slopes)
       : taps(taps_of(s)), place(taps * kBlock), weight(taps * kBlock), slope(slopes ? 3 * taps * kBlock : 1) {}
 
   template <class T> void compute(const GridShape& s, const T* grid, int64_t n, bool slopes) {
-    for (int64_t i = 0; i < n; ++i, grid += s.nd) {
-      CoordinateTaps<C> axis[3];
-      axis[0] = {1, {0}, {C(1)}, {C(0)}};
-      for (int64_t k = 0; k < s.nd; ++k) coordinate_taps(load1(grid + k), s.in[2 - k], s, &axis[2 - k]);
-      int64_t t = i;
-      for (int d = 0; d < axis[0].count; ++d)
-        for (int h = 0; h < axis[1].count; ++h)
-          for (int w = 0; w < axis[2].count; ++w, t += kBlock) {
-            const int64_t pd = axis[0].place[d], ph = axis[1].place[h], pw = axis[2].place[w];
-            place[t] = pd < 0 || ph < 0 || pw < 0 ? -1 : (pd * s.in[1] + ph) * s.in[2] + pw;
-            const C wd = axis[0].weight[d], wh = axis[1].weight[h], ww = axis[2].weight[w];
-            weight[t] = wd * wh * ww;
-            if (slopes) {
-              slope[t] = axis[0].slope[d] * wh * ww;
-              slope[taps * kBlock + t] = wd * axis[1].slope[h] * ww;
-              slope[2 * taps * kBlock + t] = wd * wh * axis[2].slope[w];
-            }
-          }
+    AxisTaps<C> axis[3];
+    axis[0].count = 1;
+    for (int64_t i = 0; i < n; ++i) {
+      axis[0].place[0][i] = 0;
+      axis[0].weight[0][i] = 1;
+      axis[0].slope[0][i] = 0;
     }
+    for (int64_t k = 0; k < s.nd; ++k) axis_taps(s, grid + k, n, s.in[2 - k], &axis[2 - k]);
+    const int32_t high = int32_t(s.in[1]), wide = int32_t(s.in[2]);
+    int64_t t = 0;
+    for (int d = 0; d < axis[0].count; ++d)
+      for (int h = 0; h < axis[1].count; ++h)
+        for (int w = 0; w < axis[2].count; ++w, t += kBlock) {
+          const int32_t *pd = axis[0].place[d], *ph = axis[1].place[h], *pw = axis[2].place[w];
+          const C *wd = axis[0].weight[d], *wh = axis[1].weight[h], *ww = axis[2].weight[w];
+          for (int64_t i = 0; i < n; ++i) {
+            place[t + i] = (pd[i] | ph[i] | pw[i]) < 0 ? -1 : (pd[i] * high + ph[i]) * wide + pw[i];
+            weight[t + i] = wd[i] * wh[i] * ww[i];
+          }
+          if (!slopes) continue;
+          const C *sd = axis[0].slope[d], *sh = axis[1].slope[h], *sw = axis[2].slope[w];
+          C* const to = &slope[t];
+          for (int64_t i = 0; i < n; ++i) {
+            to[i] = sd[i] * wh[i] * ww[i];
+            to[taps * kBlock + i] = wd[i] * sh[i] * ww[i];
+            to[2 * taps * kBlock + i] = wd[i] * wh[i] * sw[i];
+          }
+        }
   }
 };
 
@@ -268,7 +289,7 @@ void grid_sample_forward(DType type, const GridShape& s, const void* x, const vo
           const T* from = static_cast<const T*>(x) + c * in;
           C sum[kBlock] = {};
           for (int64_t t = 0; t < b.taps; ++t) {
-            const int64_t* place = &b.place[t * kBlock];
+            const int32_t* place = &b.place[t * kBlock];
             const C* weight = &b.weight[t * kBlock];
             for (int64_t i = 0; i < n; ++i)
               if (place[i] >= 0) sum[i] += weight[i] * load1(from + place[i]);
@@ -317,24 +338,32 @@ template <class T> void grid_sample_dgrid(const GridShape& s, const T* x, const 
   const int64_t work = kBlock * (s.channels + 4) * taps_of(s) * 3;
   parallel_for(s.batch * blocks, at_least_one(kTaskItems / work), [&](int64_t begin, int64_t end) {
     BlockTaps<C> b(s, true);
+    Scratch<C> dot(b.taps * kBlock);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / blocks, first = task % blocks * kBlock, n = smaller(kBlock, s.points - first);
       const int64_t point = image * s.points + first;
       b.compute(s, grid + point * s.nd, n, true);
-      C sum[3][kBlock] = {};
+      for (int64_t t = 0; t < b.taps * kBlock; ++t) dot[t] = 0;  // of dy and x over the channels, for each tap
       for (int64_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
         const T* from = x + c * in;
-        const T* g = dy + c * s.points + first;
-        for (int64_t t = 0; t < b.taps; ++t)
-          for (int64_t i = 0; i < n; ++i) {
-            const int64_t at = t * kBlock + i;
-            if (b.place[at] < 0) continue;
-            const C part = load1(g + i) * load1(from + b.place[at]);
-            for (int64_t axis = 3 - s.nd; axis < 3; ++axis) sum[axis][i] += part * b.slope[axis * b.taps * kBlock + at];
-          }
+        C g[kBlock];
+        for (int64_t i = 0; i < n; ++i) g[i] = load1(dy + c * s.points + first + i);
+        for (int64_t t = 0; t < b.taps; ++t) {
+          const int32_t* place = &b.place[t * kBlock];
+          C part[kBlock] = {};  // of its own, so that the compiler may gather
+          for (int64_t i = 0; i < n; ++i)
+            if (place[i] >= 0) part[i] = g[i] * load1(from + place[i]);
+          for (int64_t i = 0; i < n; ++i) dot[t * kBlock + i] += part[i];
+        }
       }
-      for (int64_t i = 0; i < n; ++i)
-        for (int64_t k = 0; k < s.nd; ++k) store1(dgrid + (point + i) * s.nd + k, sum[2 - k][i]);
+      for (int64_t k = 0; k < s.nd; ++k) {
+        const C* slope = &b.slope[(2 - k) * b.taps * kBlock];
+        for (int64_t i = 0; i < n; ++i) {
+          C sum = 0;
+          for (int64_t t = 0; t < b.taps; ++t) sum += dot[t * kBlock + i] * slope[t * kBlock + i];
+          store1(dgrid + (point + i) * s.nd + k, sum);
+        }
+      }
     }
   });
 }
