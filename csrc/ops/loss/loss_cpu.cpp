@@ -45,7 +45,7 @@ template <PointwiseLoss kind, class V, class C> inline V loss_slope(V x, V t, C 
   V d = x - t;
   switch (kind) {
     case PointwiseLoss::Mse: return d + d;
-    case PointwiseLoss::L1: return sign(d);
+    case PointwiseLoss::L1: return d == d ? sign(d) : V{};
     case PointwiseLoss::SmoothL1: return abs(d) < p ? d / p : sign(d);
     case PointwiseLoss::Huber: return abs(d) <= p ? d : p * sign(d);
     case PointwiseLoss::Bce: {

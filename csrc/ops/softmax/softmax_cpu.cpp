@@ -9,8 +9,8 @@
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "cpu/math.h"
 #include "cpu/rows.h"
-#include "cpu/scratch.h"
 
 namespace gg::GG_ISA {
 namespace {
@@ -26,11 +26,6 @@ inline float log1(float x) { return ::logf(x); }
 inline double log1(double x) { return ::log(x); }
 inline float exp1(float x) { return ::expf(x); }
 inline double exp1(double x) { return ::exp(x); }
-
-template <class C> inline Vec<C> log_lanes(Vec<C> v) {
-  for (int k = 0; k < kLanes<C>; ++k) v[k] = log1(v[k]);
-  return v;
-}
 
 template <class C> struct Stats {
   C max, sum;  // of x, and of exp(x - max)
@@ -96,7 +91,7 @@ void softmax_columns(const T* x, T* y, int64_t n, int64_t inner, Part part, bool
   constexpr int64_t L = kLanes<C>;
   Vec<C> m[K], s[K];
   column_stats<K>(x, n, inner, part, m, s);
-  for (int k = 0; k < K; ++k) s[k] = log ? log_lanes<C>(s[k]) : C(1) / s[k];
+  for (int k = 0; k < K; ++k) s[k] = log ? GG_ISA::log(s[k]) : C(1) / s[k];
   for (int64_t j = 0; j < n; ++j)
     for (int k = 0; k < K; ++k) {
       int64_t at = j * inner + k * L;
@@ -237,36 +232,42 @@ void cross_entropy_forward(DType t, const CrossEntropyArgs& a, void* losses_) {
     using C = compute_t<T>;
     const CrossEntropy<T> ce{a};
     C* losses = static_cast<C*>(losses_);
-    auto finish = [&](int64_t row, int64_t at, C m, C s) {
+    auto finish = [&](int64_t row, int64_t at, C m, C s, C log_s) {
       ce.max[row] = m;
       ce.scale[row] = 1 / s;
-      losses[row] = ce.loss(row, ce.x + at, ce.q + at, m, log1(s));
+      losses[row] = ce.loss(row, ce.x + at, ce.q + at, m, log_s);
     };
     if (a.inner == 1)
       return parallel_for(a.outer, rows_per_piece(a.n), [&](int64_t begin, int64_t end) {
         for (int64_t o = begin; o < end; ++o) {
           auto [m, s] = row_stats(ce.x + o * a.n, a.n);
-          finish(o, o * a.n, m, s);
+          finish(o, o * a.n, m, s, log1(s));
         }
       });
     for_columns<C>(a.outer, a.n, a.inner, [&](auto vectors, auto part, int64_t o, int64_t column) {
       constexpr int K = decltype(vectors)::k;
       Vec<C> m[K], s[K];
-      int64_t at = o * a.n * a.inner + column;
+      int64_t at = o * a.n * a.inner + column, row = o * a.inner + column;
       column_stats<K>(ce.x + at, a.n, a.inner, part, m, s);
-      for (int64_t i = 0; i < (K - 1) * kLanes<C> + lanes_of<C>(part); ++i)
-        finish(o * a.inner + column + i, at + i, m[i / kLanes<C>][i % kLanes<C>], s[i / kLanes<C>][i % kLanes<C>]);
+      for (int k = 0; k < K; ++k) {
+        Vec<C> log_s = GG_ISA::log(s[k]);
+        for (int64_t i = 0; i < lanes_of<C>(part); ++i)
+          finish(row + k * kLanes<C> + i, at + k * kLanes<C> + i, m[k][i], s[k][i], log_s[i]);
+      }
     });
   });
 }
 
-// Sums of fixed blocks, then of the blocks: the same for any number of threads, and with a short chain of roundings.
+// Sums of fixed blocks, each in eight interleaved chains, then of the blocks: the same for any number of threads.
 template <class C, class Term> C blocked_sum(int64_t n, const Term& term) {
   C total = 0;
   for (int64_t at = 0; at < n; at += kBlock) {
-    C sum = 0;
-    for (int64_t i = at; i < n && i < at + kBlock; ++i) sum += term(i);
-    total += sum;
+    C chain[8] = {};
+    int64_t end = n - at < kBlock ? n : at + kBlock, i = at;
+    for (; i + 8 <= end; i += 8)
+      for (int k = 0; k < 8; ++k) chain[k] += term(i + k);
+    for (; i < end; ++i) chain[0] += term(i);
+    total += ((chain[0] + chain[1]) + (chain[2] + chain[3])) + ((chain[4] + chain[5]) + (chain[6] + chain[7]));
   }
   return total;
 }
@@ -349,7 +350,7 @@ template <class T> struct CrossEntropyBackward : CrossEntropy<T> {
         factor += this->weight_at(c) * (load_part(this->q + at + c * a.inner, part) * (1 - smoothing) + spread);
     }
     factor = factor * p_scale * g;
-    Vec<C> log_s = dq ? -log_lanes<C>(p_scale) : Vec<C>{};
+    Vec<C> log_s = dq ? -GG_ISA::log(p_scale) : Vec<C>{};
     for (int64_t c = 0; c < a.n; ++c) {
       int64_t here = at + c * a.inner;
       C w = this->weight_at(c);
