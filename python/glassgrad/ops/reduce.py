@@ -616,6 +616,8 @@ def diff(
         raise core.ShapeError("diff: input () must have at least one axis")
     if n < 0:
         raise ValueError(f"diff: n is {n}; it must not be negative")
+    if n == 0:
+        return input.clone()
     parts = [t for t in (prepend, input, append) if t is not None]
     x = layout.cat(parts, dim) if len(parts) > 1 else input
     for _ in range(n if n < x.shape[dim] else x.shape[dim]):
