@@ -33,14 +33,19 @@ from glassgrad._core import (
 # elementwise
 from glassgrad.ops.activation import (
     celu,
+    celu_,
     hardshrink,
     logit,
     prelu,
     relu,
+    relu_,
     rrelu,
+    rrelu_,
     selu,
+    selu_,
     sigmoid,
     threshold,
+    threshold_,
 )
 from glassgrad.ops.elementwise import (
     abs,

@@ -110,18 +110,20 @@ template <int N, class C> class Walk {
   Walk(const Loop<N>& loop, BlockFunction block, const double* params) : loop_(loop), block_(block), params_(params) {
     all_dense_ = true;
     for (int k = 0; k < N; ++k) {
+      item_[k] = item_size(loop.dtype[k]);
       same_[k] = loop.dtype[k] == dtype_of<C>::value;
-      dense_[k] = same_[k];
+      flat_[k] = true;
       constant_[k] = periodic_[k] = k > 0;
-      int64_t expected = sizeof(C);
+      int64_t expected = item_[k];
       for (int d = loop.ndim - 1; d >= 0; --d) {
-        dense_[k] &= loop.shape[d] == 1 || loop.stride[k][d] == expected;
+        flat_[k] &= loop.shape[d] == 1 || loop.stride[k][d] == expected;
         constant_[k] &= loop.stride[k][d] == 0;
         periodic_[k] &= d == loop.ndim - 1 || loop.stride[k][d] == 0;
         expected *= loop.shape[d];
       }
+      dense_[k] = flat_[k] && same_[k];
       all_dense_ &= dense_[k];
-      needs_rows_ |= !dense_[k] && !constant_[k];
+      needs_rows_ |= !flat_[k] && !constant_[k];
     }
     inner_ = loop.shape[loop.ndim - 1];
     streams_ = dense_[0] && loop.numel * int64_t(sizeof(C)) >= kStreamBytes && uintptr_t(loop.data[0]) % 64 == 0;
@@ -156,18 +158,25 @@ template <int N, class C> class Walk {
           continue;
         }
         in[k - 1] = buffer[k];
+        if (flat_[k]) {
+          load_block(loop_.dtype[k], loop_.data[k] + i * item_[k], item_[k], reinterpret_cast<C*>(buffer[k]), n);
+          continue;
+        }
         if (filled[k] >= n) continue;
         gather_block(loop_.dtype[k], loop_.data[k], loop_.ndim, loop_.shape, loop_.stride[k], i,
                      reinterpret_cast<C*>(buffer[k]), n);
         const bool repeats = constant_[k] || (periodic_[k] && loop_.ndim > 1 && size % inner_ == 0);
         if (repeats) filled[k] = n;
       }
-      char* y = loop_.data[0] + i * int64_t(sizeof(C));
+      char* y = loop_.data[0] + i * item_[0];
       if (streams_ && n == kBlock) {
         block_(buffer[0], in, n, params_);
         stream(y, buffer[0], kBlockBytes);
       } else if (dense_[0]) {
         block_(y, in, n, params_);
+      } else if (flat_[0]) {
+        block_(buffer[0], in, n, params_);
+        store_block(loop_.dtype[0], y, item_[0], reinterpret_cast<const C*>(buffer[0]), n);
       } else {
         block_(buffer[0], in, n, params_);
         scatter_block(loop_.dtype[0], loop_.data[0], loop_.ndim, loop_.shape, loop_.stride[0], i,
@@ -221,7 +230,10 @@ template <int N, class C> class Walk {
   BlockFunction block_;
   const double* params_;
   int64_t inner_;
-  bool same_[N], dense_[N], constant_[N], periodic_[N], all_dense_, streams_, needs_rows_ = false;
+  int64_t item_[N];
+  // same_: of the compute type. flat_: one run of memory; dense_: both. constant_: one element. periodic_: repeats by
+  // row.
+  bool same_[N], flat_[N], dense_[N], constant_[N], periodic_[N], all_dense_, streams_, needs_rows_ = false;
 };
 
 template <int N> void evaluate(const Blocks& blocks, DType compute, const Loop<N>& loop, const double* params) {

@@ -658,9 +658,9 @@ struct Lerp {
     return abs(weight) < lane_t<V>(0.5) ? a + weight * d : b - d * (1 - weight);
   }
 };
-// What b in y = a / b receives.
+// What b in a / b receives.
 struct DivBackward {
-  template <class V> static V forward(V y, V b, V dy, Params) { return -dy * (y / b); }
+  template <class V> static V forward(V a, V b, V dy, Params) { return -dy * (a / b / b); }
 };
 // What a in max(a, b) receives of dy; ties share it.
 struct MaximumBackward {

@@ -192,14 +192,14 @@ class Div(Op):
             self.save(a if self.edges[1] is not None and is_tensor(a) else None, b if is_tensor(b) else None)
         return core.div(a, b)
 
-    # dL/da = dy / b; dy/db = -a / b^2 = -y / b
+    # dL/da = dy / b, dL/db = -dy a / b^2
     def backward(self, dy: Tensor) -> Gradients:
         a, b = (t if n is None else n for t, n in zip(self.saved, self.numbers))
         da = unbroadcast(dy / b, self.shapes[0]) if self.edges[0] is not None else None
         if self.edges[1] is None:
             return da, None
-        y = a / b
-        return da, unbroadcast(-dy * (y / b) if recording() else core.div_backward(y, b, dy), self.shapes[1])
+        db = -dy * (a / b / b) if recording() else core.div_backward(a, b, dy)
+        return da, unbroadcast(db, self.shapes[1])
 
 
 class Neg(Op):
