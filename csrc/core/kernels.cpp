@@ -1,8 +1,6 @@
 #include "core/kernels.h"
 
 #include <atomic>
-#include <cstdlib>
-#include <cstring>
 #include <string>
 
 #include "core/check.h"
@@ -15,21 +13,15 @@ Isa best_isa() {
   return isa_supported(Isa::Avx2) ? Isa::Avx2 : Isa::Baseline;
 }
 
-Isa initial_isa() {
-  const char* text = std::getenv("GLASSGRAD_ISA");
-  if (!text) return best_isa();
-  Isa wanted = !std::strcmp(text, "avx512") ? Isa::Avx512 : !std::strcmp(text, "avx2") ? Isa::Avx2 : Isa::Baseline;
-  return isa_supported(wanted) ? wanted : best_isa();
-}
-
-std::atomic<Isa> chosen{initial_isa()};
+std::atomic<Isa> chosen{best_isa()};
 
 }  // namespace
 
 bool isa_supported(Isa isa) {
 #if defined(GG_X86_ISAS)
   if (isa == Isa::Avx2)
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+           __builtin_cpu_supports("bmi2");
   if (isa == Isa::Avx512)
     return isa_supported(Isa::Avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

@@ -2,13 +2,14 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -62,9 +63,8 @@ void take_pieces(Pool& p, const Job& job) {
   in_piece = true;
   for (;;) {
     int64_t i = p.next.fetch_add(1, std::memory_order_relaxed);
-    if (i >= job.pieces) break;
+    if (i >= job.pieces || p.failed.load(std::memory_order_relaxed)) break;
     int64_t begin = i * job.grain, end = begin + job.grain < job.n ? begin + job.grain : job.n;
-    if (p.failed.load(std::memory_order_relaxed)) continue;
     try {
       job.piece(job.context, begin, end);
     } catch (...) {
@@ -91,24 +91,27 @@ void work(Pool* p, int id) {
     }
     seen = now;
     if (id >= thread_count.load(std::memory_order_relaxed) - 1) continue;
-    // Join, then look again: the caller closes the job (even epoch) before it waits for inside to fall to zero.
+    // Join, then look again. The caller closes the job (even epoch) before it waits for inside to fall to zero, and both
+    // sides are sequentially consistent: either this thread sees the job closed, or the caller sees this thread inside. So
+    // p->job is read only while it is open, and written only while nobody is inside.
     p->inside.fetch_add(1);
     if (p->epoch.load() == now) take_pieces(*p, p->job);
     p->inside.fetch_sub(1);
   }
 }
 
-// A forked child has none of its parent's threads: it starts again with an empty pool.
+// A forked child has none of its parent's threads: it starts again with an empty pool. The old one may be locked by a thread
+// that the child does not have, so it is left alone.
 void after_fork_in_child() { pool = new Pool; }
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
 void start_workers(Pool& p, int wanted) {
-  static bool registered = false;
-  if (!registered) {
-    pthread_atfork(nullptr, nullptr, after_fork_in_child);
-    registered = true;
-  }
   while (p.workers < wanted) {
-    std::thread(work, &p, p.workers).detach();
+    try {
+      std::thread(work, &p, p.workers).detach();
+    } catch (const std::system_error&) {
+      return;  // the machine gives no more threads: those there are do the work
+    }
     ++p.workers;
   }
 }
@@ -119,10 +122,6 @@ void run_in_order(const Job& job) {
 }
 
 int default_threads() {
-  if (const char* text = std::getenv("GLASSGRAD_NUM_THREADS")) {
-    int n = std::atoi(text);
-    if (n >= 1) return n < kMaxThreads ? n : kMaxThreads;
-  }
   cpu_set_t set;
   CPU_ZERO(&set);
   int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -169,7 +168,12 @@ void parallel_pieces(int64_t n, int64_t grain, Piece piece, void* context) {
   if (p.sleepers.load() > 0) futex_wake_all(p.epoch);
   take_pieces(p, job);
   p.epoch.fetch_add(1);  // even: closed, nobody joins any more
-  while (p.inside.load() > 0) GG_PAUSE();
+  for (int spins = 0; p.inside.load() > 0;) {
+    if (++spins < kSpins)
+      GG_PAUSE();
+    else
+      sched_yield();  // a worker may have lost its core in the middle of a piece
+  }
   if (p.failed.load()) std::rethrow_exception(std::exchange(p.error, nullptr));
 }
 

@@ -2,7 +2,6 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdlib>
-#include <cstring>
 
 #include "core/allocator.h"
 #include "core/kernels.h"
@@ -63,6 +62,32 @@ std::vector<std::string> isas() {
   return names;
 }
 
+// Settings from outside. One that cannot be had is a warning: an import should not fail over it, nor pass it over in silence.
+void warn(const std::string& message) {
+  if (PyErr_WarnEx(PyExc_RuntimeWarning, message.c_str(), 1) < 0) throw pybind11::error_already_set();
+}
+
+void read_isa_setting() {
+  const char* text = std::getenv("GLASSGRAD_ISA");
+  if (!text || !*text) return;
+  std::string available;
+  for (const std::string& name : isas()) {
+    if (name == text) return use_isa(name);
+    available += (available.empty() ? "" : ", ") + name;
+  }
+  warn("GLASSGRAD_ISA is '" + std::string(text) + "', but this build on this machine has " + available + "; using " + isa());
+}
+
+void read_threads_setting() {
+  const char* text = std::getenv("GLASSGRAD_NUM_THREADS");
+  if (!text || !*text) return;
+  char* end;
+  long n = std::strtol(text, &end, 10);
+  if (*end == 0 && n >= 1) return use_threads(n);
+  warn("GLASSGRAD_NUM_THREADS is '" + std::string(text) + "', which is not a number of at least 1; using " +
+       std::to_string(threads()));
+}
+
 std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t> memory_stats() {
   MemoryStats s = cpu_memory_stats();
   return {s.allocated, s.peak_allocated, s.cached, s.allocations, s.cache_hits};
@@ -96,6 +121,8 @@ PYBIND11_MODULE(_core, m) {
   using namespace gg;
   m.doc() = "The core of glassgrad: arrays, kernels and the tensor type.";
   set_region_hooks({let_go, take_back});
+  read_isa_setting();
+  read_threads_setting();
   python::bind_types(m);
   python::bind_tensor(m);
   python::bind_interop(m);
