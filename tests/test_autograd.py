@@ -6,9 +6,10 @@ import gc
 import threading
 import weakref
 
-import glassgrad as gg
 import numpy as np
 import pytest
+
+import glassgrad as gg
 from glassgrad.autograd.graph import Op
 
 

@@ -11,9 +11,10 @@ import pkgutil
 import re
 from pathlib import Path
 
-import glassgrad as gg
 import numpy as np
 import pytest
+
+import glassgrad as gg
 
 README = Path(__file__).parent.parent / "README.md"
 MODULES = [

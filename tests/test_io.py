@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 
-import glassgrad as gg
 import numpy as np
 import pytest
+
+import glassgrad as gg
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
 

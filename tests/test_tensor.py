@@ -7,9 +7,10 @@ import pickle
 import subprocess
 import sys
 
-import glassgrad as gg
 import numpy as np
 import pytest
+
+import glassgrad as gg
 
 DTYPES = [gg.bool, gg.uint8, gg.int8, gg.int16, gg.int32, gg.int64, gg.float16, gg.bfloat16, gg.float32, gg.float64]
 
@@ -114,8 +115,9 @@ def test_pickle_and_deepcopy(dtype):
 
 
 PRINTED = [
-    [1.0, 2.0], [1.5, -2.25], [1e-5, 1.0], [1e9, 1.0], [0.0], [], [[1, 2], [3, 4]], [True, False], [float("nan"), float("inf"), 1.0],
-    [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.5]]], [1000.0, 0.001], 3.5, 7, [100000.0, 1.5],
+    [1.0, 2.0], [1.5, -2.25], [1e-5, 1.0], [1e9, 1.0], [0.0], [], [[1, 2], [3, 4]], [True, False],
+    [float("nan"), float("inf"), 1.0], [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.5]]],
+    [1000.0, 0.001], 3.5, 7, [100000.0, 1.5],
 ]  # fmt: skip
 
 

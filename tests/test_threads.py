@@ -31,9 +31,9 @@ def four_threads() -> Iterator[None]:
 def build(folder: Path, *options: str) -> Path:
     """tests/parallel_stress.cpp with the pool and the allocator themselves, and nothing else of the core."""
     program = folder / "parallel_stress"
-    sources = [ROOT / "tests/parallel_stress.cpp", *(ROOT / f"csrc/core/{f}.cpp" for f in ("parallel", "allocator", "check"))]
-    command = [str(COMPILER), "-std=c++20", "-O1", "-g", "-pthread", f"-I{ROOT / 'csrc'}", *options, *map(str, sources)]
-    subprocess.run([*command, "-o", str(program)], check=True, capture_output=True)
+    files = ("tests/parallel_stress.cpp", "csrc/core/parallel.cpp", "csrc/core/allocator.cpp", "csrc/core/check.cpp")
+    command = [str(COMPILER), "-std=c++20", "-O1", "-g", "-pthread", f"-I{ROOT / 'csrc'}", *options]
+    subprocess.run([*command, *(str(ROOT / f) for f in files), "-o", str(program)], check=True, capture_output=True)
     return program
 
 

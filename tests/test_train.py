@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import glassgrad as gg
 import numpy as np
 import pytest
+
+import glassgrad as gg
 
 MLP = """
 import {lib} as torch
@@ -125,7 +126,8 @@ for _ in range(6):
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     optimizer.step()
-print(hashlib.sha256(b"".join(np.ascontiguousarray(v.numpy()).tobytes() for v in net.state_dict().values())).hexdigest())
+weights = [np.ascontiguousarray(v.numpy()).tobytes() for v in net.state_dict().values()]
+print(hashlib.sha256(b"".join(weights)).hexdigest())
 """
 
 
@@ -160,7 +162,8 @@ def test_demo_reads_mnist_files(tmp_path):
 
     random = np.random.default_rng(0)
     for name, shape in (
-        ("train-images-idx3", (20, 28, 28)), ("train-labels-idx1", (20,)), ("t10k-images-idx3", (5, 28, 28)), ("t10k-labels-idx1", (5,)),
+        ("train-images-idx3", (20, 28, 28)), ("train-labels-idx1", (20,)), ("t10k-images-idx3", (5, 28, 28)),
+        ("t10k-labels-idx1", (5,)),
     ):  # fmt: skip
         header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
         (tmp_path / f"{name}-ubyte.gz").write_bytes(

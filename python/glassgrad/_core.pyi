@@ -1,6 +1,6 @@
-# What a checker needs to know of the compiled module. It imports nothing of ours: in a cycle, mypy cannot resolve __getattr__.
+# What a checker needs to know of the compiled module. It imports nothing of ours: in a cycle, mypy cannot resolve
+# __getattr__.
 from typing import Any
-
 
 class ShapeError(RuntimeError, ValueError): ...
 

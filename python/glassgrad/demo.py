@@ -5,7 +5,7 @@
 3 training       Adam, with a progress bar
 4 picture        the loss curve and test digits with predictions
 5 weights        saved, loaded into a new model, predictions identical
-6 PyTorch        where installed: the same model, weights and batches in a process of its own, losses compared, then timed
+6 PyTorch        where installed: the same model, weights and batches in another process, losses compared, then timed
 """
 
 from __future__ import annotations
@@ -247,8 +247,8 @@ def _measure_torch(folder: str) -> dict[str, float]:
     x, y = state.pop("x"), state.pop("y")
     nn = torch.nn
     model = nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(32 * (x.shape[-1] // 2) ** 2, 64), nn.ReLU(), nn.Linear(64, 10),
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(32 * (x.shape[-1] // 2) ** 2, 64), nn.ReLU(), nn.Linear(64, 10),
     )  # fmt: skip
     model.load_state_dict(state)
     first, speed = measure(model, x, y, nn.functional.cross_entropy, torch.optim.Adam(model.parameters(), lr=2e-3))

@@ -1,8 +1,8 @@
-"""Files: nested state as safetensors, arrays as npz. Every file is written whole or not at all; nothing read is executed.
+"""Files: nested state as safetensors, arrays as npz. Files are written whole or not at all; nothing read is executed.
 
-`save` splits a state (a state_dict, an optimizer's state, any nesting of dicts, lists, tuples, tensors, numbers, strings, None)
-into its tensors, which go into the safetensors file by number, and a JSON description of the rest, which goes into its header.
-A plain dict of tensors is stored under its own names, as other tools expect.
+`save` splits a state (a state_dict, an optimizer's state, any nesting of dicts, lists, tuples, tensors, numbers,
+strings, None) into its tensors, which go into the safetensors file by number, and a JSON description of the rest, which
+goes into its header. A plain dict of tensors is stored under its own names, as other tools expect.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["load", "load_npz", "save", "save_npz"]
 
 _NAMES = {
-    "F64": core.float64, "F32": core.float32, "F16": core.float16, "BF16": core.bfloat16, "I64": core.int64, "I32": core.int32,
-    "I16": core.int16, "I8": core.int8, "U8": core.uint8, "BOOL": core.bool,
+    "F64": core.float64, "F32": core.float32, "F16": core.float16, "BF16": core.bfloat16, "I64": core.int64,
+    "I32": core.int32, "I16": core.int16, "I8": core.int8, "U8": core.uint8, "BOOL": core.bool,
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def _safetensors() -> Any:
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[str], None]) -> None:
-    """Calls `write(temporary path)` and renames the result to `path`: a crash leaves the old file or none, never half."""
+    """Calls `write(temporary path)`, renames the result to `path`: a crash leaves the old file or none, never half."""
     path = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
@@ -95,8 +95,8 @@ def _describe(value: Any, tensors: dict[str, Any], path: str) -> Any:
         items = [_describe(v, tensors, f"{path}[{i}]") for i, v in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
     raise TypeError(
-        f"save: cannot store {type(value).__name__} at {path}; a state holds tensors, numpy arrays, numbers, strings, None, "
-        "and dicts, lists and tuples of these (of a Module, save its state_dict())"
+        f"save: cannot store {type(value).__name__} at {path}; a state holds tensors, numpy arrays, numbers, strings, "
+        "None, and dicts, lists and tuples of these (of a Module, save its state_dict())"
     )
 
 

@@ -48,8 +48,8 @@ def _first_gradients(op: str, outputs: list[Any], given: Any) -> list[Any]:
             raise TypeError(f"{op}: expected a Tensor, got {type(y).__name__}")
         if not y.requires_grad:
             raise RuntimeError(
-                f"{op}: tensor {i} {tuple(y.shape)} {y.dtype} does not require grad and does not have a grad_fn: none of "
-                "what it was computed from has requires_grad=True, or it was computed under no_grad"
+                f"{op}: tensor {i} {tuple(y.shape)} {y.dtype} does not require grad and does not have a grad_fn: none "
+                "of what it was computed from has requires_grad=True, or it was computed under no_grad"
             )
         if dy is None:
             if y.numel() != 1:
@@ -74,7 +74,7 @@ def backward(
     create_graph: bool = False,
     inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
-    """Accumulates the gradients of `tensors` in the `.grad` of the leaves they were computed from (or of `inputs` only).
+    """Accumulates the gradients of `tensors` in the `.grad` of the leaves they come from (or of `inputs` only).
 
     `grad_tensors` are the gradients to start from, 1 for scalars. What ops saved is freed on the way unless
     `retain_graph`; with `create_graph` the gradients can be differentiated again.
@@ -109,7 +109,8 @@ def grad(
 ) -> tuple[Any, ...]:
     """The gradients of `outputs` by `inputs`, as a tuple; `.grad` is left alone.
 
-    An input that the outputs do not depend on is an error unless `allow_unused` (then None) or `materialize_grads` (zeros).
+    An input that the outputs do not depend on is an error without `allow_unused` (gives None) or
+    `materialize_grads` (gives zeros).
 
     >>> x = gg.tensor([1.0, 2.0], requires_grad=True)
     >>> gg.autograd.grad((x**3).sum(), x)
@@ -129,8 +130,8 @@ def grad(
             found[i] = wanted[i]._alias().new_zeros(wanted[i].shape)
         elif not allow_unused:
             raise RuntimeError(
-                f"grad: input {i} {tuple(wanted[i].shape)} {wanted[i].dtype} appears to not have been used in the graph; "
-                "pass allow_unused=True to get None for it"
+                f"grad: input {i} {tuple(wanted[i].shape)} {wanted[i].dtype} appears to not have been used in the "
+                "graph; pass allow_unused=True to get None for it"
             )
     return tuple(found)
 

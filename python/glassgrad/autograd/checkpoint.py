@@ -1,8 +1,9 @@
-"""Checkpointing: forget what a segment saved, and compute it again when backward asks (Chen et al. 2016, arXiv:1604.06174).
+"""Checkpointing: forget what a segment saved, and compute it again when backward asks.
 
-The segment runs recorded as usual, so its graph is whole: parameters inside it, outer inputs and higher orders need nothing
-special. Then every node of the segment gives up its saved tensors for one shared `Recompute`. The first node that backward
-asks for them runs the function again; the new graph has the same nodes in the same order, and hands its tensors over.
+Chen et al. 2016, arXiv:1604.06174. The segment runs recorded as usual, so its graph is whole: parameters inside it,
+outer inputs and higher orders need nothing special. Then every node of the segment gives up its saved tensors for one
+shared `Recompute`. The first node that backward asks for them runs the function again; the new graph has the same nodes
+in the same order, and hands its tensors over.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Recompute:
                 set_rng_state(before)
         if [type(n) for n in again] != [type(n) for n in self.nodes]:
             raise RuntimeError(
-                f"checkpoint: the function recorded {len(self.nodes)} ops the first time and {len(again)} others the second; "
-                "it must do the same every time it is called"
+                f"checkpoint: the function recorded {len(self.nodes)} ops the first time and {len(again)} others the "
+                "second; it must do the same every time it is called"
             )
         for old, new in zip(self.nodes, again):
             if old._saved is self:
@@ -77,8 +78,8 @@ def checkpoint(
 ) -> Any:
     """Calls `function(*args, **kwargs)` without keeping what its ops saved; backward computes it again.
 
-    Memory falls to the segment's arguments at the price of one more forward pass. Random numbers (dropout) repeat unless
-    `preserve_rng_state` is False. `use_reentrant` is accepted for code written for PyTorch and changes nothing.
+    Memory falls to the segment's arguments at the price of one more forward pass. Random numbers (dropout) repeat
+    unless `preserve_rng_state` is False. `use_reentrant` is accepted for code written for PyTorch and changes nothing.
 
     >>> x = gg.tensor([1.0, 2.0], requires_grad=True)
     >>> gg.autograd.checkpoint(lambda v: v.exp().sin(), x).sum().backward()

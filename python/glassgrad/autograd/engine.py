@@ -4,8 +4,8 @@
     ready   a node whose consumers have all sent their part of its gradient
     step    dy of a ready node -> its op's backward -> dx along each edge, added to what the edge's end has received
 
-It is a loop, never recursion: a graph may be a million nodes deep. Keys of the pending gradients are the nodes themselves,
-and the leaf tensors.
+It is a loop, never recursion: a graph may be a million nodes deep. Keys of the pending gradients are the nodes
+themselves, and the leaf tensors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from glassgrad import _core as core
 
 if TYPE_CHECKING:
-    from glassgrad.autograd.graph import Op
     from glassgrad.tensor import Tensor
 
 __all__ = ["run"]
@@ -32,8 +31,8 @@ def run(
 ) -> list[Tensor | None]:
     """Propagates `gradients` from `roots`.
 
-    Without `inputs`, gradients accumulate in the leaves' `.grad`. With them, only what leads to them is computed, and their
-    gradients are returned (None where the graph does not reach), or accumulated in their `.grad` if `accumulate`.
+    Without `inputs`, gradients accumulate in the leaves' `.grad`. With them, only what leads to them is computed, and
+    their gradients are returned (None where the graph does not reach), or accumulated in their `.grad` if `accumulate`.
     """
     start: list[tuple[Any, int]] = [_end(root._edge) for root in roots]
     wanted: dict[int, list[tuple[int, int]]] = {}  # id of a node or leaf: (output, place among inputs)
@@ -115,9 +114,7 @@ def _reachable(start: list[tuple[Any, int]]) -> list[Any]:
         seen.add(id(node))
         nodes.append(node)
         if not isinstance(node, core.TensorBase):
-            for edge in node.edges:
-                if edge is not None:
-                    stack.append(edge[0] if type(edge) is tuple else edge)
+            stack.extend(edge[0] if type(edge) is tuple else edge for edge in node.edges if edge is not None)
     return nodes
 
 

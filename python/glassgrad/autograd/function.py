@@ -59,12 +59,13 @@ class FunctionCtx(Op):
         dxs = dxs if isinstance(dxs, tuple) else (dxs,)
         if len(dxs) > self.arguments and any(dx is not None for dx in dxs[self.arguments :]):
             raise RuntimeError(
-                f"{self.owner.__name__}: backward returned {len(dxs)} gradients for {self.arguments} arguments of forward"
+                f"{self.owner.__name__}: backward returned {len(dxs)} gradients for {self.arguments} arguments of "
+                "forward"
             )
         if len(dxs) < self.arguments:
             raise RuntimeError(
-                f"{self.owner.__name__}: backward returned {len(dxs)} gradients for {self.arguments} arguments of forward; "
-                "give None for those that need none"
+                f"{self.owner.__name__}: backward returned {len(dxs)} gradients for {self.arguments} arguments of "
+                "forward; give None for those that need none"
             )
         for i, (dx, shape) in enumerate(zip(dxs, self.input_shapes)):
             if dx is not None and self.needs[i] and dx.shape != shape:

@@ -1,10 +1,10 @@
 """The graph: what an op records on the way forward, and what it is asked on the way back.
 
-Every differentiable operation is a class with `forward` above `backward`. `Op.apply` runs forward; if any argument needs a
-gradient, the instance itself becomes the node of the graph that the result points at.
+Every differentiable operation is a class with `forward` above `backward`. `Op.apply` runs forward; if any argument
+needs a gradient, the instance itself becomes the node of the graph that the result points at.
 
-A node points at its inputs only, through `edges`, never at its outputs. So a value that nobody holds any more takes its part
-of the graph with it at once, without the cyclic garbage collector. An edge is one of
+A node points at its inputs only, through `edges`, never at its outputs. So a value that nobody holds any more takes its
+part of the graph with it at once, without the cyclic garbage collector. An edge is one of
 
     None                  the argument needs no gradient
     Op or (Op, i)         the argument is the (i-th) output of that node
@@ -180,8 +180,8 @@ def composite_backward(
     """The gradients of `function`, written in ordinary ops, by its tensor inputs: differentiable themselves.
 
     Fused kernels use it for higher orders: the saved `inputs` go through the same mathematics once more. `dy` is the
-    gradient by the output, or a tuple of them. The result has one entry for each of `inputs`, None where it is no tensor
-    or needs no gradient.
+    gradient by the output, or a tuple of them. The result has one entry for each of `inputs`, None where it is no
+    tensor or needs no gradient.
     """
     from glassgrad.autograd.engine import run
 
@@ -248,7 +248,7 @@ def note_change(x: Tensor) -> None:
 def _changed_error(op: Op, t: Tensor, version: int) -> RuntimeError:
     changed = last_changes.get(t.data_ptr() - t.storage_offset() * t.itemsize)
     return RuntimeError(
-        f"{op.name}: a tensor {tuple(t.shape)} {t.dtype} that backward needs was modified by an inplace operation after it "
-        f"was saved (version {version}, now {t._version}); saved at {_show_line(op.line)}, changed at "
+        f"{op.name}: a tensor {tuple(t.shape)} {t.dtype} that backward needs was modified by an inplace operation "
+        f"after it was saved (version {version}, now {t._version}); saved at {_show_line(op.line)}, changed at "
         f"{_show_line(changed)}; use the form without the trailing underscore there, or a clone()"
     )

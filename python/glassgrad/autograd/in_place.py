@@ -4,12 +4,12 @@
 
     x (old node) ──> Add ──> x (new node)
 
-A leaf that requires a gradient cannot be changed (its gradient would have no owner), except under no_grad. Whoever saved x's
-old elements is told by the version counter when it reads them.
+A leaf that requires a gradient cannot be changed (its gradient would have no owner), except under no_grad. Whoever
+saved x's old elements is told by the version counter when it reads them.
 
-If x is a view, its base's elements change too. Then the base gets the node WriteRegion, whose gradient is the base's with the
-view's region cut out (for the old base) and that region alone (for what was written); the view itself, and every other view of
-that base, gets a new node from the new base when it is next used.
+If x is a view, its base's elements change too. Then the base gets the node WriteRegion, whose gradient is the base's
+with the view's region cut out (for the old base) and that region alone (for what was written); the view itself, and
+every other view of that base, gets a new node from the new base when it is next used.
 """
 
 from __future__ import annotations
@@ -53,12 +53,13 @@ def check_in_place(name: str, x: Tensor) -> None:
         if root.is_leaf and root.requires_grad:
             what = "a leaf" if root is x else "a view of a leaf"
             raise RuntimeError(
-                f"{name}: {what} Variable that requires grad ({tuple(root.shape)} {root.dtype}) is being used in an in-place "
-                "operation; do it under gg.no_grad(), or use the form without the trailing underscore"
+                f"{name}: {what} Variable that requires grad ({tuple(root.shape)} {root.dtype}) is being used in an "
+                "in-place operation; do it under gg.no_grad(), or use the form without the trailing underscore"
             )
     if 0 in x.stride() and x.numel() and any(s == 0 and n > 1 for s, n in zip(x.stride(), x.shape)):
         raise RuntimeError(
-            f"{name}: several elements of this expanded tensor {tuple(x.shape)} share a memory location; clone() it first"
+            f"{name}: several elements of this expanded tensor {tuple(x.shape)} share a memory location; clone() it "
+            "first"
         )
 
 
@@ -66,13 +67,14 @@ def overwrite(name: str, x: Tensor, y: Tensor) -> Tensor:
     """Writes y over x's elements; x then stands for y's place in the graph."""
     if y.shape != x.shape:
         raise core.ShapeError(
-            f"{name}: the result {tuple(y.shape)} does not fit x {tuple(x.shape)} {x.dtype}: an in-place op cannot change "
-            "the shape of its first operand"
+            f"{name}: the result {tuple(y.shape)} does not fit x {tuple(x.shape)} {x.dtype}: an in-place op cannot "
+            "change the shape of its first operand"
         )
     if y.dtype is not x.dtype:
         if _kind(y.dtype) > _kind(x.dtype):
             raise RuntimeError(
-                f"{name}: result type {y.dtype.name.capitalize()} can't be cast to the desired output type {x.dtype.name}"
+                f"{name}: result type {y.dtype.name.capitalize()} can't be cast to the desired output type "
+                f"{x.dtype.name}"
             )
         y = y.to(x.dtype)
     if y._node is not None:

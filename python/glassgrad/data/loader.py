@@ -1,9 +1,9 @@
 """DataLoader: batches of a data set, collated, in this process or by worker processes.
 
 Workers are forked (or spawned) processes. The main process sends each lists of indices and takes batches back in order,
-`prefetch_factor` ahead per worker. Arrays travel through shared memory: a worker writes a batch's tensors into one block and
-sends its name; the main process maps it, and the block goes away with the last tensor over it. An exception in a worker is
-raised in the main process with the worker's number, the index and the original traceback.
+`prefetch_factor` ahead per worker. Arrays travel through shared memory: a worker writes a batch's tensors into one
+block and sends its name; the main process maps it, and the block goes away with the last tensor over it. An exception
+in a worker is raised in the main process with the worker's number, the index and the original traceback.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ T = TypeVar("T", covariant=True)
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
-    """Joins samples into a batch: tensors and arrays are stacked, numbers become tensors, tuples and dicts go item by item.
+    """Joins samples into a batch: tensors and arrays stack, numbers become tensors, tuples and dicts go item by item.
 
     >>> gg.data.default_collate([(1, 2.0), (3, 4.0)])
     [tensor([1, 3]), tensor([2., 4.], dtype=glassgrad.float64)]
@@ -73,8 +73,8 @@ def default_collate(batch: Sequence[Any]) -> Any:
         items = [default_collate(column) for column in zip(*batch)]
         return items if isinstance(first, tuple) else type(first)(items)
     raise TypeError(
-        f"default_collate: cannot batch samples of type {type(first).__name__}; they may be tensors, numpy arrays, numbers, "
-        "strings, or tuples, lists and dicts of these: pass collate_fn for others"
+        f"default_collate: cannot batch samples of type {type(first).__name__}; they may be tensors, numpy arrays, "
+        "numbers, strings, or tuples, lists and dicts of these: pass collate_fn for others"
     )
 
 
@@ -499,7 +499,7 @@ class _Block:
     def __init__(self, block: shared_memory.SharedMemory) -> None:
         import mmap
 
-        # SharedMemory closes its mapping when collected, which fails while arrays look at it: the mapping alone is kept.
+        # SharedMemory closes its mapping when collected, which fails while arrays look at it: keep the mapping alone.
         self.memory: mmap.mmap = block._mmap  # type: ignore[attr-defined]
         block._mmap = None  # type: ignore[attr-defined]
         block._buf = None  # type: ignore[attr-defined]

@@ -48,7 +48,8 @@ class _Conv(Module):
         kind = type(self).__name__
         if groups <= 0 or in_channels % groups or out_channels % groups:
             raise ValueError(
-                f"{kind}: in_channels {in_channels} and out_channels {out_channels} must both divide into {groups} groups"
+                f"{kind}: in_channels {in_channels} and out_channels {out_channels} must both divide into {groups} "
+                "groups"
             )
         if padding_mode not in _PADDING_MODES:
             raise ValueError(f"{kind}: padding_mode '{padding_mode}' is none of {', '.join(_PADDING_MODES)}")
@@ -192,8 +193,8 @@ class _ConvTranspose(_Conv):
             most = least + self.stride[i] - 1
             if not least <= size <= most:
                 raise ValueError(
-                    f"{type(self).__name__}: output_size {tuple(wanted)} is out of reach for input {tuple(input.shape)}: "
-                    f"axis {i} can be {least} to {most}"
+                    f"{type(self).__name__}: output_size {tuple(wanted)} is out of reach for input "
+                    f"{tuple(input.shape)}: axis {i} can be {least} to {most}"
                 )
             extra.append(size - least)
         return tuple(extra)

@@ -1,4 +1,4 @@
-"""Backward hooks of modules: two identity ops, one on the inputs and one on the outputs, see the gradients that pass."""
+"""Backward hooks of modules: two identity ops, on the inputs and on the outputs, see the gradients that pass."""
 
 from __future__ import annotations
 

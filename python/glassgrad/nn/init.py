@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
 __all__ = [
-    "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "orthogonal_",
-    "sparse_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+    "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_",
+    "orthogonal_", "sparse_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
 ]  # fmt: skip
 
 
@@ -34,7 +34,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if nonlinearity == "selu":
         return 0.75
     raise ValueError(
-        f"calculate_gain: unknown nonlinearity '{nonlinearity}'; known are linear, conv*, sigmoid, tanh, relu, leaky_relu, selu"
+        f"calculate_gain: unknown nonlinearity '{nonlinearity}'; known are linear, conv*, sigmoid, tanh, relu, "
+        "leaky_relu, selu"
     )
 
 

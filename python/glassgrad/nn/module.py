@@ -131,13 +131,15 @@ class Module:
         elif name in registered.get("_modules", ()):
             if value is not None:
                 raise TypeError(
-                    f"{type(self).__name__}: cannot assign {type(value).__name__} to the module '{name}'; assign a Module or None"
+                    f"{type(self).__name__}: cannot assign {type(value).__name__} to the module '{name}'; assign a "
+                    "Module or None"
                 )
             self._modules[name] = None
         elif name in registered.get("_buffers", ()):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(
-                    f"{type(self).__name__}: cannot assign {type(value).__name__} to the buffer '{name}'; assign a Tensor or None"
+                    f"{type(self).__name__}: cannot assign {type(value).__name__} to the buffer '{name}'; assign a "
+                    "Tensor or None"
                 )
             self._buffers[name] = value
         else:
@@ -381,10 +383,10 @@ class Module:
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> IncompatibleKeys:
-        """Copies values into the parameters and buffers of the same names (with `assign`, takes the tensors themselves).
+        """Copies values into parameters and buffers of the same names (`assign`: takes the tensors themselves).
 
-        All shapes are checked before the first value is written. With `strict`, missing and unexpected names are an error;
-        they are returned either way.
+        All shapes are checked before the first value is written. With `strict`, missing and unexpected names are an
+        error; they are returned either way.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"load_state_dict: expected a mapping of names to tensors, got {type(state_dict).__name__}")

@@ -311,7 +311,7 @@ class Unfold(Op):
 
     # A copy of elements: each element of x collects the gradients of its copies.
     def backward(self, dy: Tensor) -> Tensor:
-        return Fold.apply(dy, self.size, *self.attributes)  # type: ignore[no-any-return]
+        return Fold.apply(dy, self.size, *self.attributes)
 
 
 class Fold(Op):
@@ -323,7 +323,7 @@ class Fold(Op):
 
     # The adjoint of the adjoint.
     def backward(self, dy: Tensor) -> Tensor:
-        return Unfold.apply(dy, *self.attributes)  # type: ignore[no-any-return]
+        return Unfold.apply(dy, *self.attributes)
 
 
 def unfold(input: Tensor, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> Tensor:
@@ -337,8 +337,8 @@ def unfold(input: Tensor, kernel_size: Size, dilation: Size = 1, padding: Size =
              [2., 4.]]])
     """
     if input.ndim == 3:
-        return Unfold.apply(input.unsqueeze(0), kernel_size, dilation, padding, stride).squeeze(0)  # type: ignore[no-any-return]
-    return Unfold.apply(input, kernel_size, dilation, padding, stride)  # type: ignore[no-any-return]
+        return Unfold.apply(input.unsqueeze(0), kernel_size, dilation, padding, stride).squeeze(0)
+    return Unfold.apply(input, kernel_size, dilation, padding, stride)
 
 
 def fold(
@@ -353,5 +353,5 @@ def fold(
     tensor([[[[1., 2., 1.]]]])
     """
     if input.ndim == 2:
-        return Fold.apply(input.unsqueeze(0), output_size, kernel_size, dilation, padding, stride).squeeze(0)  # type: ignore[no-any-return]
-    return Fold.apply(input, output_size, kernel_size, dilation, padding, stride)  # type: ignore[no-any-return]
+        return Fold.apply(input.unsqueeze(0), output_size, kernel_size, dilation, padding, stride).squeeze(0)
+    return Fold.apply(input, output_size, kernel_size, dilation, padding, stride)

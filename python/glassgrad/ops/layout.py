@@ -31,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DTYPE_OF_TYPE = {float: core.float64, int: core.int64, builtins.bool: core.bool}
 
 
-def variadic(function: F) -> F:
+def variadic(function: F) -> Callable[..., Any]:
     """The method of a function whose second argument lists sizes: they may be given one by one, x.reshape(2, 3)."""
 
     @functools.wraps(function)
@@ -42,7 +42,7 @@ def variadic(function: F) -> F:
             return function(input, **kwargs)
         return function(input, sizes, **kwargs)
 
-    return method  # type: ignore[return-value]
+    return method
 
 
 def _dims(dims: Size) -> tuple[int, ...]:

@@ -97,7 +97,7 @@ class PoolScatter(Op):
 
     # The adjoint of adding y[o] to x[index[o]] reads there.
     def backward(self, dx: Tensor) -> Tensor:
-        return PoolGather.apply(dx, self.saved[0], self.nd)  # type: ignore[no-any-return]
+        return PoolGather.apply(dx, self.saved[0], self.nd)
 
 
 class PoolGather(Op):
@@ -111,7 +111,7 @@ class PoolGather(Op):
 
     # The adjoint of reading x[index[o]] adds there.
     def backward(self, dy: Tensor) -> Tensor:
-        return PoolScatter.apply(dy, self.saved[0], self.nd, self.shape)  # type: ignore[no-any-return]
+        return PoolScatter.apply(dy, self.saved[0], self.nd, self.shape)
 
 
 class MaxUnpool(Op):
@@ -124,7 +124,7 @@ class MaxUnpool(Op):
 
     # Each y[o] has a place of its own in x (where indices are equal, PyTorch gives every one of them the gradient).
     def backward(self, dx: Tensor) -> Tensor:
-        return PoolGather.apply(dx, self.saved[0], self.nd)  # type: ignore[no-any-return]
+        return PoolGather.apply(dx, self.saved[0], self.nd)
 
 
 class AvgPool(Op):
@@ -137,7 +137,7 @@ class AvgPool(Op):
 
     # Linear in x: every element of a window gets dy[o] / divisor(o).
     def backward(self, dy: Tensor) -> Tensor:
-        return AvgPoolBackward.apply(dy, self.shape, *self.attributes)  # type: ignore[no-any-return]
+        return AvgPoolBackward.apply(dy, self.shape, *self.attributes)
 
 
 class AvgPoolBackward(Op):
@@ -149,7 +149,7 @@ class AvgPoolBackward(Op):
 
     # The adjoint of the adjoint.
     def backward(self, ddx: Tensor) -> Tensor:
-        return AvgPool.apply(ddx, *self.attributes)  # type: ignore[no-any-return]
+        return AvgPool.apply(ddx, *self.attributes)
 
 
 class AdaptiveAvgPool(Op):
@@ -162,7 +162,7 @@ class AdaptiveAvgPool(Op):
 
     # Linear in x: every element of a window gets dy[o] / count(o).
     def backward(self, dy: Tensor) -> Tensor:
-        return AdaptiveAvgPoolBackward.apply(dy, self.nd, self.shape)  # type: ignore[no-any-return]
+        return AdaptiveAvgPoolBackward.apply(dy, self.nd, self.shape)
 
 
 class AdaptiveAvgPoolBackward(Op):
@@ -175,7 +175,7 @@ class AdaptiveAvgPoolBackward(Op):
 
     # The adjoint of the adjoint.
     def backward(self, ddx: Tensor) -> Tensor:
-        return AdaptiveAvgPool.apply(ddx, self.nd, self.size)  # type: ignore[no-any-return]
+        return AdaptiveAvgPool.apply(ddx, self.nd, self.size)
 
 
 def _check(op: str, nd: int, input: Any) -> None:
@@ -268,7 +268,7 @@ def max_pool1d_with_indices(
     >>> gg.nn.functional.max_pool1d_with_indices(gg.tensor([[[1.0, 3.0, 2.0, 5.0]]]), 2)[1]
     tensor([[[1, 3]]])
     """
-    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, True)  # type: ignore[no-any-return]
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
 def max_pool2d_with_indices(
@@ -285,7 +285,7 @@ def max_pool2d_with_indices(
     >>> gg.nn.functional.max_pool2d_with_indices(gg.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), 2)[1]
     tensor([[[[3]]]])
     """
-    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, True)  # type: ignore[no-any-return]
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
 def max_pool3d_with_indices(
@@ -302,7 +302,7 @@ def max_pool3d_with_indices(
     >>> gg.nn.functional.max_pool3d_with_indices(gg.ones(1, 1, 2, 2, 2), 2)[1]
     tensor([[[[[0]]]]])
     """
-    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True)  # type: ignore[no-any-return]
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
 def _max_unpool(
@@ -336,7 +336,7 @@ def _max_unpool(
             raise ValueError(
                 f"{op}: output_size {tuple(size)} must be within stride {tuple(steps)} of {tuple(default)}"
             )
-    return MaxUnpool.apply(input, indices, nd, size)  # type: ignore[no-any-return]
+    return MaxUnpool.apply(input, indices, nd, size)
 
 
 def _per_axis(op: str, name: str, value: Size, nd: int) -> list[int]:
@@ -413,7 +413,7 @@ def _avg_pool(
 ) -> Tensor:
     _check("avg_pool", nd, input)
     stride = () if stride is None else stride
-    return AvgPool.apply(  # type: ignore[no-any-return]
+    return AvgPool.apply(
         input, nd, kernel_size, stride, padding, bool(ceil_mode), bool(count_include_pad), divisor_override
     )
 
@@ -488,7 +488,7 @@ def _sizes(nd: int, input: Tensor, output_size: OptionalSize) -> list[int]:
 
 def _adaptive_avg_pool(nd: int, input: Tensor, output_size: OptionalSize) -> Tensor:
     _check("adaptive_avg_pool", nd, input)
-    return AdaptiveAvgPool.apply(input, nd, _sizes(nd, input, output_size))  # type: ignore[no-any-return]
+    return AdaptiveAvgPool.apply(input, nd, _sizes(nd, input, output_size))
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: OptionalSize) -> Tensor:
@@ -562,7 +562,7 @@ def adaptive_max_pool1d_with_indices(
     >>> gg.nn.functional.adaptive_max_pool1d_with_indices(gg.tensor([[[1.0, 2.0, 6.0]]]), 2)[1]
     tensor([[[1, 2]]])
     """
-    return _adaptive_max_pool(1, input, output_size, True)  # type: ignore[no-any-return]
+    return _adaptive_max_pool(1, input, output_size, True)
 
 
 def adaptive_max_pool2d_with_indices(
@@ -573,7 +573,7 @@ def adaptive_max_pool2d_with_indices(
     >>> gg.nn.functional.adaptive_max_pool2d_with_indices(gg.tensor([[[1.0, 2.0], [3.0, 4.0]]]), 1)[1]
     tensor([[[3]]])
     """
-    return _adaptive_max_pool(2, input, output_size, True)  # type: ignore[no-any-return]
+    return _adaptive_max_pool(2, input, output_size, True)
 
 
 def adaptive_max_pool3d_with_indices(
@@ -584,7 +584,7 @@ def adaptive_max_pool3d_with_indices(
     >>> gg.nn.functional.adaptive_max_pool3d_with_indices(gg.ones(1, 1, 2, 2, 2), 1)[1]
     tensor([[[[[0]]]]])
     """
-    return _adaptive_max_pool(3, input, output_size, True)  # type: ignore[no-any-return]
+    return _adaptive_max_pool(3, input, output_size, True)
 
 
 def _lp_pool(

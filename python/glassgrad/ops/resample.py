@@ -44,7 +44,7 @@ class Interpolate(Op):
 
     # Linear in x: each input collects weight * dy from the outputs it took part in.
     def backward(self, dy: Tensor) -> Tensor:
-        return InterpolateBackward.apply(dy, self.in_size, self.size, *self.attributes)  # type: ignore[no-any-return]
+        return InterpolateBackward.apply(dy, self.in_size, self.size, *self.attributes)
 
 
 class InterpolateBackward(Op):
@@ -57,7 +57,7 @@ class InterpolateBackward(Op):
 
     # The adjoint of the adjoint.
     def backward(self, ddx: Tensor) -> Tensor:
-        return Interpolate.apply(ddx, self.size, *self.attributes)  # type: ignore[no-any-return]
+        return Interpolate.apply(ddx, self.size, *self.attributes)
 
 
 def _interpolated_sizes(
@@ -127,7 +127,7 @@ def interpolate(
     if mode == "area":
         means = (pool.adaptive_avg_pool1d, pool.adaptive_avg_pool2d, pool.adaptive_avg_pool3d)
         return means[input.ndim - 3](input, sizes)
-    return Interpolate.apply(input, sizes, mode, scales, bool(align_corners), bool(antialias))  # type: ignore[no-any-return]
+    return Interpolate.apply(input, sizes, mode, scales, bool(align_corners), bool(antialias))
 
 
 def upsample(
@@ -190,7 +190,7 @@ class GridSample(Op):
                 return _grid_sample_composite(x, grid, mode, padding_mode, align_corners)
 
             return composite_backward(composite, (x, grid), dy, self.needs)
-        return core.grid_sample_backward(  # type: ignore[return-value]
+        return core.grid_sample_backward(
             dy, x, grid, _MODES.index(mode), _PADDINGS.index(padding_mode), align_corners, *self.needs[:2]
         )
 
@@ -248,7 +248,7 @@ def _grid_sample_composite(x: Tensor, grid: Tensor, mode: str, padding_mode: str
             weight = weight * w * inside.to(x.dtype)
         values = flat.gather(2, place.unsqueeze(1).expand(n, channels, place.shape[1]))
         y = y + values * weight.unsqueeze(1)
-    return y.reshape(n, channels, *points)  # type: ignore[no-any-return]
+    return y.reshape(n, channels, *points)
 
 
 def grid_sample(
@@ -276,7 +276,7 @@ def grid_sample(
         raise ValueError(f"grid_sample: mode '{mode}' is none of 'bilinear', 'nearest', 'bicubic'")
     if padding_mode not in _PADDINGS:
         raise ValueError(f"grid_sample: padding_mode '{padding_mode}' is none of 'zeros', 'border', 'reflection'")
-    return GridSample.apply(input, grid, mode, padding_mode, bool(align_corners))  # type: ignore[no-any-return]
+    return GridSample.apply(input, grid, mode, padding_mode, bool(align_corners))
 
 
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
