@@ -26,8 +26,9 @@ Array embedding_forward(const Array& weight, const Array& index) {
   check<ShapeError>(shape.n < kMaxDims, "embedding: input ", index, " has too many axes");
   shape.push(weight.size(1));
   Array y = Array::empty(shape, weight.dtype(), weight.device());
-  embedding_kernels(w.device())
-      .embedding_forward(item_size(w.dtype()), w.bytes(), rows.data<int64_t>(), y.bytes(), rows.numel(), w.size(1));
+  if (y.numel())
+    embedding_kernels(w.device())
+        .embedding_forward(item_size(w.dtype()), w.bytes(), rows.data<int64_t>(), y.bytes(), rows.numel(), w.size(1));
   return y;
 }
 
@@ -52,9 +53,10 @@ void embedding_renorm_(const Array& weight, const Array& index, double max_norm,
   check_floating("embedding", "weight", weight);
   check<ValueError>(weight.is_contiguous(), "embedding: max_norm needs a dense weight, not a strided view");
   Array rows = rows_of("embedding", index, weight);
-  embedding_kernels(weight.device())
-      .embedding_renorm(weight.dtype(), weight.bytes(), rows.data<int64_t>(), rows.numel(), weight.size(0),
-                        weight.size(1), max_norm, norm_type);
+  if (rows.numel())
+    embedding_kernels(weight.device())
+        .embedding_renorm(weight.dtype(), weight.bytes(), rows.data<int64_t>(), rows.numel(), weight.size(0),
+                          weight.size(1), max_norm, norm_type);
   bump_version(weight);
 }
 
@@ -91,8 +93,9 @@ std::tuple<Array, Array, Array, std::optional<Array>> embedding_bag_forward(cons
   std::optional<Array> row;
   if (Bag(mode) == Bag::Max) row = Array::empty({bags, width}, DType::Int64, device);
   kernels.bag_positions(rows.data<int64_t>(), start, bags, skip, bag.data<int64_t>(), count.data<int64_t>());
-  kernels.bag_forward(Bag(mode), w.dtype(), w.bytes(), rows.data<int64_t>(), start, scale ? by.bytes() : nullptr,
-                      y.bytes(), row ? row->data<int64_t>() : nullptr, bags, width, skip);
+  if (y.numel())
+    kernels.bag_forward(Bag(mode), w.dtype(), w.bytes(), rows.data<int64_t>(), start, scale ? by.bytes() : nullptr,
+                        y.bytes(), row ? row->data<int64_t>() : nullptr, bags, width, skip);
   return {y, bag, count, row};
 }
 

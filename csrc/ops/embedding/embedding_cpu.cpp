@@ -60,6 +60,10 @@ void table_gradient(const T* dy, const int64_t* source, const T* scale, const in
                     int64_t rows, int64_t width, int64_t skip) {
   using C = compute_t<T>;
   constexpr bool narrow = sizeof(T) != sizeof(C);
+  if (n == 0) {
+    memset(dw, 0, size_t(rows * width) * sizeof(T));
+    return;
+  }
   Destinations destinations(index, n, rows);
   parallel_for(destinations.blocks(), 1, [&](int64_t b, int64_t) {
     const int64_t first = b * destinations.width(),

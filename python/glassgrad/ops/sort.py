@@ -239,7 +239,7 @@ def _quantile(
     nan = ordered.detach() != ordered.detach()
     # The place between two neighbours that each q falls on; a row with NaN, which stands last, gives its NaN.
     count = (~nan).sum(-1, keepdim=True)
-    many = q.detach().reshape(-1)
+    many = q.reshape(-1)
     if skip_nan:
         places = many * (count - 1).clamp(min=0).to(q.dtype)
         empty = count == 0
