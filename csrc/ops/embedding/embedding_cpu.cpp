@@ -140,28 +140,45 @@ void bag_positions(const int64_t* index, const int64_t* offsets, int64_t bags, i
   }
 }
 
+// Columns [i, i + 8 vectors) of a bag's sum, held in registers while the rows go by.
+template <class T>
+void sum_columns(const T* w, const int64_t* index, const T* scale, int64_t begin, int64_t end, int64_t i, int64_t width,
+                 int64_t skip, compute_t<T>* sums) {
+  using C = compute_t<T>;
+  Vec<C> sum[8] = {};
+  for (int64_t j = begin; j < end; ++j) {
+    if (index[j] == skip) continue;
+    const T* row = w + index[j] * width + i;
+    const Vec<C> by = splat(scale ? C(load1(scale + j)) : C(1));
+    for (int k = 0; k < 8; ++k) sum[k] += load(row + k * kLanes<C>) * by;
+  }
+  for (int k = 0; k < 8; ++k) store(sums + i + k * kLanes<C>, sum[k]);
+}
+
 template <class T>
 void sum_bags(bool mean, const T* w, const int64_t* index, const int64_t* offsets, const T* scale, T* y, int64_t bags,
               int64_t width, int64_t skip) {
   using C = compute_t<T>;
   constexpr bool narrow = sizeof(T) != sizeof(C);
-  const int64_t per_bag = bags ? offsets[bags] / bags + 1 : 1;
-  parallel_for(bags, grain_for(width * per_bag), [&](int64_t begin, int64_t end) {
+  const int64_t per_bag = bags ? offsets[bags] / bags + 1 : 1, block = 8 * kLanes<C>;
+  parallel_for(bags, grain_for(width * per_bag), [&](int64_t bag, int64_t last) {
     Scratch<C> wide(narrow ? width : 1);
-    for (int64_t b = begin; b < end; ++b) {
+    for (; bag < last; ++bag) {
+      const int64_t begin = offsets[bag], end = offsets[bag + 1];
       C* sums = wide.data();
-      if constexpr (!narrow) sums = y + b * width;
-      memset(sums, 0, size_t(width) * sizeof(C));
-      int64_t count = 0;
-      for (int64_t j = offsets[b]; j < offsets[b + 1]; ++j) {
-        if (j + kAhead < offsets[bags]) prefetch_row(w + index[j + kAhead] * width, width * int64_t(sizeof(T)));
-        if (index[j] == skip) continue;
-        ++count;
-        add_row(sums, w + index[j] * width, scale ? load1(scale + j) : C(1), width);
+      if constexpr (!narrow) sums = y + bag * width;
+      int64_t count = 0, i = 0;
+      for (int64_t j = begin; j < end; ++j) {
+        prefetch_row(w + index[j] * width, width * int64_t(sizeof(T)));
+        count += index[j] != skip;
       }
+      for (; i + block <= width; i += block) sum_columns(w, index, scale, begin, end, i, width, skip, sums);
+      memset(sums + i, 0, size_t(width - i) * sizeof(C));
+      for (int64_t j = begin; i < width && j < end; ++j)
+        if (index[j] != skip) add_row(sums + i, w + index[j] * width + i, scale ? load1(scale + j) : C(1), width - i);
       if (mean && count > 1)
-        for (int64_t i = 0; i < width; ++i) sums[i] /= C(count);
-      round_row(y + b * width, sums, width);
+        for (int64_t k = 0; k < width; ++k) sums[k] /= C(count);
+      round_row(y + bag * width, sums, width);
     }
   });
 }

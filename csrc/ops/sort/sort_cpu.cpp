@@ -49,9 +49,10 @@ template <class T> inline Key<T> key_of(const T& x) {
     constexpr int mantissa = sizeof(T) == 8 ? 52 : sizeof(T) == 4 ? 23 : dtype_of<T>::value == DType::BFloat16 ? 7 : 10;
     constexpr K infinity = K(K(top - 1) >> mantissa << mantissa);
     K magnitude = K(bits & K(~top));
-    if (magnitude > infinity) return K(~K(0));
-    if (magnitude == 0) return top;
-    return bits & top ? K(~bits) : K(bits | top);
+    const K negative = K(0) - K(bits >> (8 * sizeof(K) - 1));
+    K key = K(bits ^ K(negative | top));
+    key = magnitude == 0 ? top : key;
+    return magnitude > infinity ? K(~K(0)) : key;
   } else if constexpr (sizeof(T) > 1 || dtype_of<T>::value == DType::Int8) {
     return K(bits ^ top);
   } else {
@@ -219,12 +220,9 @@ template <class T, class P> void scan_best(const T* x, P* best, int64_t n, int64
     const int64_t end = begin + block < n ? begin + block : n;
     // A later element that equals the last of the best does not beat it: keys alone decide.
     const Key<T> worst = Key<T>(best[k - 1] >> kPositionBits<P>);
-    bool any = false;
-    if (flip) {
-      for (int64_t i = begin; i < end; ++i) any |= Key<T>(~key_of(x[i])) < worst;
-    } else {
-      for (int64_t i = begin; i < end; ++i) any |= key_of(x[i]) < worst;
-    }
+    const Key<T> mask = flip ? Key<T>(~Key<T>(0)) : Key<T>(0);
+    Key<T> any = 0;
+    for (int64_t i = begin; i < end; ++i) any |= Key<T>(Key<T>(key_of(x[i]) ^ mask) < worst);
     if (!any) continue;
     for (int64_t i = begin; i < end; ++i) {
       P p = pack<P>(x[i], i, flip);

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, composite_backward, recording
+from glassgrad.ops.creation import arange
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
@@ -199,7 +200,7 @@ def embedding_bag(
         if offsets is not None:
             raise ValueError(f"{op}: input {tuple(input.shape)} has bags of equal size; offsets go with one axis only")
         bags, size = input.shape
-        offsets = input.new_tensor([b * size for b in range(bags + 1)])
+        offsets = arange(bags + 1, dtype=core.int64) * size
         input = input.reshape(-1)
         per_sample_weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
     elif input.ndim == 1:
