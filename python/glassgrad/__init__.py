@@ -348,6 +348,8 @@ from glassgrad.ops.matmul import (
     bmm,
     cdist,
     chain_matmul,
+    corrcoef,
+    cov,
     cross,
     dot,
     einsum,
@@ -363,6 +365,7 @@ from glassgrad.ops.matmul import (
     tensordot,
     vdot,
 )
+from glassgrad.ops.matmul import inv as inverse
 
 # conv, pool and resample
 from glassgrad.ops.conv import (

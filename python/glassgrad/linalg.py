@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING, Any
 from glassgrad import _core as core
 from glassgrad.ops import reduce
 from glassgrad.ops._names import numpy_names
+from glassgrad.ops.matmul import inv, matmul, matrix_power, multi_dot, vecdot
 from glassgrad.ops.matmul import linalg_cross as cross
-from glassgrad.ops.matmul import matmul, matrix_power, multi_dot, vecdot
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
-__all__ = ["cross", "matmul", "matrix_norm", "matrix_power", "multi_dot", "norm", "vecdot", "vector_norm"]
+__all__ = [
+    "cross",
+    "diagonal",
+    "inv",
+    "matmul",
+    "matrix_norm",
+    "matrix_power",
+    "multi_dot",
+    "norm",
+    "vecdot",
+    "vector_norm",
+]
 
 
 @numpy_names
@@ -105,3 +116,12 @@ def norm(
     if isinstance(ord, str):
         raise ValueError(f"norm: ord={ord!r} is a matrix norm and needs two axes, got dim {dim}")
     return vector_norm(A, ord, dim, keepdim, dtype=dtype)
+
+
+def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """A view of the diagonals of matrices in the axes dim1 and dim2, the last two unless given: `gg.diagonal`.
+
+    >>> gg.linalg.diagonal(gg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([1., 4.])
+    """
+    return A.diagonal(offset, dim1, dim2)

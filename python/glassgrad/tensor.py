@@ -770,10 +770,13 @@ class Tensor(core.TensorBase):
     baddbmm = ops.matmul.baddbmm
     baddbmm_ = in_place(ops.matmul.baddbmm)
     bmm = ops.matmul.bmm
+    corrcoef = ops.matmul.corrcoef
+    cov = ops.matmul.cov
     cross = ops.matmul.cross
     dot = ops.matmul.dot
     ger = ops.matmul.ger
     inner = ops.matmul.inner
+    inverse = ops.matmul.inv
     kron = ops.matmul.kron
     matmul = ops.matmul.matmul
     matrix_power = ops.matmul.matrix_power
@@ -784,6 +787,9 @@ class Tensor(core.TensorBase):
 
     def __matmul__(self, other: Any) -> Any:
         return ops.matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return ops.matmul.matmul(other, self) if isinstance(other, Tensor) else NotImplemented
 
     # softmax, norm and loss
     softmax = ops.softmax.softmax

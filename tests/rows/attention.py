@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from op_table import FLOATS, Bad, Random, Row, Sample
 
 import glassgrad as gg
 from glassgrad.ops.attention import attention_composite
+from op_table import FLOATS, Bad, Random, Row, Sample
 
 TOLERANCE = {"float32": (1e-4, 2e-5), "float16": (5e-3, 5e-3), "bfloat16": (4e-2, 4e-2)}
 
@@ -104,7 +104,11 @@ ROWS = [
                 TypeError,
                 "scaled_dot_product_attention: attn_mask",
             ),
-            Bad(bad((2, 3), (4, 3), (4, 3), dropout_p=lambda: 2.0), ValueError, "scaled_dot_product_attention: dropout_p"),
+            Bad(
+                bad((2, 3), (4, 3), (4, 3), dropout_p=lambda: 2.0),
+                ValueError,
+                "scaled_dot_product_attention: dropout_p",
+            ),
         ],
         bench=lambda r: [
             Sample(r.normal(2, 8, 512, 64), r.normal(2, 8, 512, 64), r.normal(2, 8, 512, 64)),

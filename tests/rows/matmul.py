@@ -6,9 +6,9 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from op_table import FLOATS, INTS, Bad, Random, Row, Sample
 
 import glassgrad as gg
+from op_table import FLOATS, INTS, Bad, Random, Row, Sample
 
 NUMBERS = (*FLOATS, *INTS)
 SUMS = {"float32": (1e-4, 1e-4), "float16": (5e-3, 5e-3), "bfloat16": (4e-2, 4e-2)}  # of some hundred products
@@ -123,7 +123,11 @@ ROWS = [
         method=True,
         nonfinite=False,
         bad=[
-            Bad(wrong((2, 3), (4, 5)), gg.ShapeError, "matmul: x .2, 3. float32 and y .4, 5. float32: inner dim.* 3 and 4"),
+            Bad(
+                wrong((2, 3), (4, 5)),
+                gg.ShapeError,
+                "matmul: x .2, 3. float32 and y .4, 5. float32: inner dim.* 3 and 4",
+            ),
             Bad(wrong((2, 2, 3), (3, 3, 2)), gg.ShapeError, "matmul.*batch axes"),
             Bad(wrong((), (3,)), gg.ShapeError, "matmul.*0-d"),
             Bad(mixed, TypeError, "matmul: x .2, 2. float32 and y .2, 2. float64"),
@@ -145,7 +149,10 @@ ROWS = [
         grad=True,
         tol=SUMS,
         method=True,
-        bad=[Bad(wrong((2, 3, 4), (4, 5)), gg.ShapeError, "mm: input"), Bad(wrong((2, 3), (2, 3)), gg.ShapeError, "mm: ")],
+        bad=[
+            Bad(wrong((2, 3, 4), (4, 5)), gg.ShapeError, "mm: input"),
+            Bad(wrong((2, 3), (2, 3)), gg.ShapeError, "mm: "),
+        ],
     ),
     Row(
         "bmm",
@@ -332,7 +339,9 @@ ROWS = [
         grad=True,
         tol=SUMS,
         bad=[
-            Bad(lambda: (("ij,jk->ik", gg.ones(2, 3), gg.ones(4, 5)), {}), gg.ShapeError, "einsum: .*index j has size 3"),
+            Bad(
+                lambda: (("ij,jk->ik", gg.ones(2, 3), gg.ones(4, 5)), {}), gg.ShapeError, "einsum: .*index j has size 3"
+            ),
             Bad(lambda: (("ij->ik", gg.ones(2, 3)), {}), gg.ShapeError, "einsum: .*'k'"),
             Bad(lambda: (("ijk->i", gg.ones(2, 3)), {}), gg.ShapeError, "einsum: .*'ijk'"),
             Bad(lambda: (("ij,jk", gg.ones(2, 3)), {}), gg.ShapeError, "einsum: .*2 terms for 1"),
@@ -363,7 +372,11 @@ ROWS = [
         grad=True,
         tol=SUMS,
         bad=[
-            Bad(lambda: ((gg.ones(2, 3), gg.ones(4, 5)), {"dims": 1}), gg.ShapeError, "tensordot: a .* axis 1 of a has 3"),
+            Bad(
+                lambda: ((gg.ones(2, 3), gg.ones(4, 5)), {"dims": 1}),
+                gg.ShapeError,
+                "tensordot: a .* axis 1 of a has 3",
+            ),
             Bad(lambda: ((gg.ones(2, 3), gg.ones(3, 5)), {"dims": 3}), gg.ShapeError, "tensordot: dims 3"),
         ],
     ),
@@ -414,6 +427,41 @@ ROWS = [
         torch=None,  # has no 16-bit floats here
     ),
     Row(
+        "linalg.inv",
+        samples=lambda r: [Sample(r.normal(n, n) + 3 * np.eye(n)) for n in (1, 2, 5)] + [Sample(r.normal(2, 3, 3))],
+        ref=np.linalg.inv,
+        dtypes=("float64", "float32"),
+        grad=True,
+        tol={"float32": (1e-3, 1e-3)},
+        bad=[
+            Bad(wrong((2, 3)), gg.ShapeError, "inv: A"),
+            Bad(wrong((2, 2)), RuntimeError, "inv: A .*singular"),
+        ],
+    ),
+    Row(
+        "cov",
+        samples=lambda r: [
+            Sample(r.normal(3, 5)),
+            Sample(r.normal(5), correction=0),
+            Sample(r.normal(2, 4), fweights=np.array([1, 2, 3, 1]), aweights=np.array([0.5, 0.25, 1.0, 0.5])),
+        ],
+        ref=lambda x, correction=1, fweights=None, aweights=None: np.cov(
+            x, ddof=correction, fweights=fweights, aweights=aweights
+        ),
+        grad=True,
+        wrt=[0],
+        tol=SUMS,
+        method=True,
+        bad=[Bad(wrong((2, 3, 4)), gg.ShapeError, "cov: input")],
+    ),
+    Row("corrcoef", samples=lambda r: [Sample(r.normal(3, 6))], ref=np.corrcoef, grad=True, tol=SUMS, method=True),
+    Row(
+        "linalg.diagonal",
+        samples=lambda r: [Sample(r.normal(3, 4)), Sample(r.normal(2, 3, 4), offset=1)],
+        ref=lambda x, offset=0: np.diagonal(x, offset, -2, -1),
+        grad=True,
+    ),
+    Row(
         "linalg.vecdot",
         samples=lambda r: [Sample(r.normal(2, 3), r.normal(2, 3)), Sample(r.normal(3, 2), r.normal(3, 1), dim=0)],
         ref=lambda x, y, dim=-1: (x * y).sum(dim),
@@ -443,22 +491,20 @@ ROWS = [
     ),
     Row(
         "cdist",
-        samples=lambda r: [
-            Sample(r.normal(5, 3), r.normal(4, 3), p=p) for p in (2.0, 1.0, 0.0, float("inf"), 3.0, 1.5)
-        ]
-        + [
-            Sample(r.normal(2, 5, 3), r.normal(4, 3)),
-            Sample(r.normal(40, 7), r.normal(35, 7)),
-            Sample(r.normal(3, 0), r.normal(2, 0)),
-            Sample(r.normal(0, 3), r.normal(2, 3)),
-        ],
+        samples=lambda r: (
+            [Sample(r.normal(5, 3), r.normal(4, 3), p=p) for p in (2.0, 1.0, 0.0, float("inf"), 3.0, 1.5)]
+            + [
+                Sample(r.normal(2, 5, 3), r.normal(4, 3)),
+                Sample(r.normal(40, 7), r.normal(35, 7)),
+                Sample(r.normal(3, 0), r.normal(2, 0)),
+                Sample(r.normal(0, 3), r.normal(2, 3)),
+            ]
+        ),
         ref=cdist,
         dtypes=FLOATS,
         grad=True,
         tol=SUMS,
-        torch=lambda x, y, p=2.0: __import__("torch").cdist(
-            x, y, p, compute_mode="donot_use_mm_for_euclid_dist"
-        ),
+        torch=lambda x, y, p=2.0: __import__("torch").cdist(x, y, p, compute_mode="donot_use_mm_for_euclid_dist"),
         bad=[
             Bad(wrong((2, 3), (2, 4)), gg.ShapeError, "cdist: .*3 and 4"),
             Bad(lambda: ((gg.ones(2, 3), gg.ones(2, 3)), {"p": -1.0}), ValueError, "cdist: p is -1"),

@@ -94,7 +94,7 @@ Prepared prepare(const Array& query, const Array& key, const Array& value, const
 
 }  // namespace
 
-// The output, the log of each row's sum of exponentials for backward, and the random stream that dropout took.
+// The output, the rows' statistics for backward, and the random stream that dropout took.
 std::tuple<Array, Array, int64_t, int64_t> attention_forward(const Array& query, const Array& key, const Array& value,
                                                              const std::optional<Array>& mask, bool causal,
                                                              double scale, double dropout) {
@@ -109,18 +109,18 @@ std::tuple<Array, Array, int64_t, int64_t> attention_forward(const Array& query,
   bool by_row = query.ndim() == 4 && r.q.strides()[1] < r.q.strides()[2];
   Array out = by_row ? Array::empty({p.batch, p.l, p.heads, p.f}, r.q.dtype(), r.q.device()).transpose(1, 2)
                      : Array::empty({p.batch, p.heads, p.l, p.f}, r.q.dtype(), r.q.device());
-  Array lse = Array::empty({p.batch, p.heads, p.l}, r.q.dtype(), r.q.device());
-  if (lse.numel() > 0)
-    attention_kernels(r.q.device()).attention_forward(r.q.dtype(), p, out.bytes(), out.strides().v, lse.bytes());
+  Array stats = Array::empty({p.batch, p.heads, p.l, 2}, r.q.dtype(), r.q.device());
+  if (stats.numel() > 0)
+    attention_kernels(r.q.device()).attention_forward(r.q.dtype(), p, out.bytes(), out.strides().v, stats.bytes());
   Dims shape = query.shape();
   shape[shape.n - 1] = p.f;
-  return {(query.ndim() == 4 ? out : out.reshaped(shape)).to(query.dtype()), lse, int64_t(p.seed), int64_t(p.offset)};
+  return {(query.ndim() == 4 ? out : out.reshaped(shape)).to(query.dtype()), stats, int64_t(p.seed), int64_t(p.offset)};
 }
 
 // dq, dk, dv and, where wanted, the gradient by the scores (..., L, S), which is that by an additive mask.
 std::tuple<Array, Array, Array, std::optional<Array>> attention_backward(
     const Array& dout, const Array& query, const Array& key, const Array& value, const std::optional<Array>& mask,
-    const Array& out, const Array& lse, bool causal, double scale, double dropout, int64_t seed, int64_t offset,
+    const Array& out, const Array& stats, bool causal, double scale, double dropout, int64_t seed, int64_t offset,
     bool mask_gradient) {
   Prepared r = prepare(query, key, value, mask, causal, scale, dropout);
   AttentionProblem& p = r.problem;
@@ -136,8 +136,8 @@ std::tuple<Array, Array, Array, std::optional<Array>> attention_backward(
   std::optional<Array> dscores;
   if (mask_gradient) dscores = Array::empty(scores, t, query.device());
   attention_kernels(query.device())
-      .attention_backward(t, p, g.bytes(), g.strides().v, o.bytes(), o.strides().v, lse.bytes(), dq.bytes(), dk.bytes(),
-                          dv.bytes(), dscores ? dscores->bytes() : nullptr);
+      .attention_backward(t, p, g.bytes(), g.strides().v, o.bytes(), o.strides().v, stats.bytes(), dq.bytes(),
+                          dk.bytes(), dv.bytes(), dscores ? dscores->bytes() : nullptr);
   auto shaped = [&](const Array& x, const Array& like) { return x.reshaped(like.shape()).to(like.dtype()); };
   if (dscores) dscores = dscores->to(mask->dtype());
   return {shaped(dq, query), shaped(dk, key), shaped(dv, value), dscores};
@@ -159,8 +159,8 @@ void bind_attention(pybind11::module_& m) {
   python::def<&attention_forward>(m, "attention_forward",
                                   {"query", "key", "value", "mask", "causal", "scale", "dropout"});
   python::def<&attention_backward>(m, "attention_backward",
-                                   {"dout", "query", "key", "value", "mask", "out", "lse", "causal", "scale", "dropout",
-                                    "seed", "offset", "mask_gradient"});
+                                   {"dout", "query", "key", "value", "mask", "out", "stats", "causal", "scale",
+                                    "dropout", "seed", "offset", "mask_gradient"});
   python::def<&attention_dropout>(m, "attention_dropout", {"query", "key", "dropout", "seed", "offset"});
 }
 

@@ -23,13 +23,13 @@ struct AttentionProblem {
 };
 
 struct AttentionKernels {
-  // out (batch, heads, L, F) by strides; lse (batch, heads, L) dense: the log of each row's sum of exponentials, +inf
-  // where every key of the row is masked (the row of out is then 0).
-  void (*attention_forward)(DType, const AttentionProblem&, void* out, const int64_t* out_strides, void* lse);
+  // out (batch, heads, L, F) by strides; stats (batch, heads, L, 2) dense: the largest score m of a row and one over
+  // the sum l of its exp(score - m); both 0, and the row of out as well, where every key is masked.
+  void (*attention_forward)(DType, const AttentionProblem&, void* out, const int64_t* out_strides, void* stats);
   // dq, dk, dv dense; dscores (batch, heads, L, S) dense is the gradient by the scores, or null where no mask wants it.
   void (*attention_backward)(DType, const AttentionProblem&, const void* dout, const int64_t* dout_strides,
-                             const void* out, const int64_t* out_strides, const void* lse, void* dq, void* dk, void* dv,
-                             void* dscores);
+                             const void* out, const int64_t* out_strides, const void* stats, void* dq, void* dk,
+                             void* dv, void* dscores);
   // keep (batch, heads, L, S) dense: what dropout multiplies the weights by, 0 or 1 / (1 - dropout).
   void (*attention_dropout)(DType, const AttentionProblem&, void* keep);
 };

@@ -102,6 +102,18 @@ template <class C> void pack_queries(Matrix<const C> q, int64_t depth, int64_t q
 
 int64_t bias_size(const AttentionProblem& p) { return p.mask || p.dropout > 0 ? 2 * kKeys * kQueries : 0; }
 
+// Whether queries are so few that lanes are keys rather than queries.
+bool is_few(const AttentionProblem& p) { return p.l <= kThinRows && p.dropout == 0; }
+
+// A row of the output from its sums, and what backward needs of it. A row that saw no key (l = 0) is 0.
+template <class C> void finish_row(const AttentionProblem& p, const C* sums, C m, C l, C* out, C* stats) {
+  const bool none = l == C(0);
+  const C share = none ? C(0) : 1 / l;
+  stats[0] = none ? C(0) : m;
+  stats[1] = share;
+  for (int64_t j = 0; j < p.f; ++j) out[j] = none ? C(0) : sums[j] * share;
+}
+
 template <class C> struct ForwardScratch {
   explicit ForwardScratch(const AttentionProblem& p)
       : queries(kQueries * p.e), scores(kKeys * kQueries), out(kQueries * p.f), bias(bias_size(p)) {}
@@ -109,7 +121,7 @@ template <class C> struct ForwardScratch {
 };
 
 template <class C>
-void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, Matrix<C> out, C* lse,
+void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, Matrix<C> out, C* stats,
             const ForwardScratch<C>& scratch) {
   constexpr int L = kLanes<C>;
   const int64_t queries = least(kQueries, p.l - q0), width = round_up(queries, L);
@@ -162,16 +174,64 @@ void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, 
     add.accumulate = s0 > 0;
     multiply_block(queries, p.f, keys, Matrix<const C>{scores, 1, width}, v.block(s0, 0), {}, add, sums);
   }
-  for (int64_t q = 0; q < queries; ++q) {
-    const bool none = l[q] == C(0);
-    const C share = none ? C(0) : 1 / l[q];
-    lse[q] = none ? kInfinity<C> : m[q] + C(::log(double(l[q])));
-    C* to = out.at(q0 + q, 0);
-    for (int64_t j = 0; j < p.f; ++j) to[j] = none ? C(0) : *sums.at(q, j) * share;
-  }
+  for (int64_t q = 0; q < queries; ++q) finish_row(p, sums.at(q, 0), m[q], l[q], out.at(q0 + q, 0), stats + 2 * q);
 }
 
-template <class C> void forward(const AttentionProblem& p, void* out, const int64_t* out_strides, void* lse) {
+// The same for a few queries (a model that reads its own output asks one at a time): lanes are keys, or elements of V.
+template <class C>
+void attend_few(const AttentionProblem& p, int64_t batch, int64_t head, Matrix<C> out, C* stats,
+                const ForwardScratch<C>& scratch) {
+  constexpr int L = kLanes<C>;
+  constexpr int64_t kMost = kKeys * kQueries / kThinRows;  // keys at a time
+  const int64_t kv_head = head / (p.heads / p.kv_heads);
+  const Matrix<const C> q = rows_of<C>(p.q, p.q_strides, batch, head), k = rows_of<C>(p.k, p.k_strides, batch, kv_head),
+                        v = rows_of<C>(p.v, p.v_strides, batch, kv_head);
+  const Matrix<C> scores{scratch.scores.data(), kMost, 1}, sums{scratch.out.data(), p.f, 1};
+  C m[kThinRows], l[kThinRows];
+  for (int64_t i = 0; i < kThinRows; ++i) m[i] = -kInfinity<C>, l[i] = 0;
+  const int64_t visible = visible_keys(p, p.l);
+  for (int64_t s0 = 0; s0 < visible; s0 += kMost) {
+    const int64_t keys = least(kMost, visible - s0);
+    Epilogue<C, C> scaled, add;
+    scaled.alpha = C(p.scale);
+    add.accumulate = s0 > 0;
+    dispatch_tile<int(kThinRows), 1>(p.l, 1, [&]<int R, int V>() {
+      thin_dots<R>(keys, p.e, q, k.block(s0, 0).transposed(), scaled, scores, 0);
+      for (int i = 0; i < R; ++i) {
+        C* row = scores.at(i, 0);
+        for (int64_t s = 0; s < keys; ++s) {
+          if (p.mask) {
+            const int64_t* st = p.mask_strides;
+            const int64_t at = batch * st[0] + head * st[1] + i * st[2] + (s0 + s) * st[3];
+            if (!p.mask_is_bool)
+              row[s] += static_cast<const C*>(p.mask)[at];
+            else if (!static_cast<const bool*>(p.mask)[at])
+              row[s] = -kInfinity<C>;
+          }
+          if (p.causal && s0 + s > i) row[s] = -kInfinity<C>;
+        }
+        for (int64_t s = keys; s % L; ++s) row[s] = -kInfinity<C>;
+        Vec<C> tops = splat(m[i]), weights{};
+        for (int64_t s = 0; s < keys; s += L) tops = max(load(row + s), tops);
+        const C top = max_lanes<C>(tops), base = top == -kInfinity<C> ? C(0) : top;
+        const C factor = exp_of_negative(splat(m[i] - base))[0];
+        for (int64_t s = 0; s < keys; s += L) {
+          const Vec<C> w = exp_of_negative(load(row + s) - base);
+          weights += w;
+          store(row + s, w);
+        }
+        m[i] = top;
+        l[i] = l[i] * factor + sum_lanes<C>(weights);
+        if (s0 > 0)
+          for (int64_t j = 0; j < p.f; ++j) *sums.at(i, j) *= factor;
+      }
+      thin_rows<R>(p.f, keys, Matrix<const C>{scores.data, kMost, 1}, v.block(s0, 0), add, sums, 0);
+    });
+  }
+  for (int64_t i = 0; i < p.l; ++i) finish_row(p, sums.at(i, 0), m[i], l[i], out.at(i, 0), stats + 2 * i);
+}
+
+template <class C> void forward(const AttentionProblem& p, void* out, const int64_t* out_strides, void* stats) {
   const int64_t blocks = ceil_div(p.l, kQueries);
   const int64_t flops = 2 * least(p.l, kQueries) * p.s * (p.e + p.f);
   parallel_for(p.batch * p.heads * blocks, kPieceFlops / (flops + 1) + 1, [&](int64_t begin, int64_t end) {
@@ -179,20 +239,24 @@ template <class C> void forward(const AttentionProblem& p, void* out, const int6
     for (int64_t i = begin; i < end; ++i) {
       const int64_t head = i / blocks % p.heads, batch = i / blocks / p.heads, q0 = i % blocks * kQueries;
       C* to = static_cast<C*>(out) + batch * out_strides[0] + head * out_strides[1];
-      attend(p, batch, head, q0, Matrix<C>{to, out_strides[2], 1},
-             static_cast<C*>(lse) + (batch * p.heads + head) * p.l + q0, scratch);
+      const Matrix<C> rows{to, out_strides[2], 1};
+      C* row_stats = static_cast<C*>(stats) + 2 * ((batch * p.heads + head) * p.l + q0);
+      if (is_few(p))
+        attend_few(p, batch, head, rows, row_stats, scratch);
+      else
+        attend(p, batch, head, q0, rows, row_stats, scratch);
     }
   });
 }
 
-void attention_forward(DType t, const AttentionProblem& p, void* out, const int64_t* out_strides, void* lse) {
+void attention_forward(DType t, const AttentionProblem& p, void* out, const int64_t* out_strides, void* stats) {
   if (t == DType::Float64)
-    forward<double>(p, out, out_strides, lse);
+    forward<double>(p, out, out_strides, stats);
   else
-    forward<float>(p, out, out_strides, lse);
+    forward<float>(p, out, out_strides, stats);
 }
 
-// With P = exp_of_negative(scale Q K^T + mask - lse), O = P V and D_i = sum_f dO_if O_if:
+// With P = exp(scale Q K^T + mask - m) / l, O = P V and D_i = sum_f dO_if O_if:
 //   dV = P^T dO,  dP = dO V^T,  dS = P * (dP - D),  dQ = scale dS K,  dK = scale dS^T Q.
 // With dropout, P in O and dV and dP in dS are multiplied by the same factors as forward. D comes from softmax's own
 // rule, D_i = sum_s P_is dP_is = sum_f dO_if sum_s P_is V_sf. A piece of work owns a range of keys of one key head and
@@ -208,9 +272,11 @@ template <class C> struct BackwardScratch {
   Scratch<C> queries, douts, weights, slopes, bias;
 };
 
+template <class C> void clear(C* to, int64_t n) { memset(static_cast<void*>(to), 0, size_t(n) * sizeof(C)); }
+
 template <class C> struct Gradients {
   Matrix<const C> dout, out;
-  const C* lse;
+  const C* stats;
   Matrix<C> dq, dk, dv;
   C* dscores;  // (L, S) dense, or null
 };
@@ -231,9 +297,10 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
   pack_queries(dout, p.f, queries, C(1), scratch.douts.data());
   const Matrix<const C> q_packed{scratch.queries.data(), 0, 1}, dout_packed{scratch.douts.data(), 0, 1};
   C *weights = scratch.weights.data(), *slopes = scratch.slopes.data();
-  alignas(64) C lse[kQueries], d[kQueries];
+  alignas(64) C m[kQueries], share[kQueries], d[kQueries];
   for (int64_t i = 0; i < width; ++i) {
-    lse[i] = i < queries ? g.lse[q0 + i] : kInfinity<C>;
+    m[i] = i < queries ? g.stats[2 * (q0 + i)] : C(0);
+    share[i] = i < queries ? g.stats[2 * (q0 + i) + 1] : C(0);
     d[i] = 0;
     if (i < queries)
       for (int64_t j = 0; j < p.f; ++j) d[i] += *dout.at(i, j) * *g.out.at(q0 + i, j);
@@ -244,7 +311,16 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
   for (int64_t s0 = s_begin; s0 < visible; s0 += kKeys) {
     const int64_t keys = least(kKeys, visible - s0);
     const Matrix<C> w{weights, width, 1}, ds{slopes, width, 1};
-    multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, {false, true}, Epilogue<C, C>{}, w);
+    if (is_few(p)) {  // sums in the order of attend_few, or the weights would not add up to 1
+      clear(weights, keys * width);
+      Epilogue<C, C> scaled;
+      scaled.alpha = scale;
+      dispatch_tile<int(kThinRows), 1>(p.l, 1, [&]<int R, int V>() {
+        thin_dots<R>(keys, p.e, q, k.block(s0, 0).transposed(), scaled, w.transposed(), 0);
+      });
+    } else {
+      multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, {false, true}, Epilogue<C, C>{}, w);
+    }
     const Tile<C> tile{s0, keys, q0, queries, width, weights};
     mask_tile(p, batch, head, tile, scratch.bias.data());
     multiply_block(keys, width, p.f, v.block(s0, 0), dout_packed, {false, true}, Epilogue<C, C>{}, ds);
@@ -256,7 +332,7 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
     for (int64_t s = 0; s < keys; ++s)
       for (int64_t i = 0; i < width; i += L) {
         C *weight = tile.at(s, i), *slope = slopes + s * width + i;
-        const Vec<C> w = exp_of_negative(load(weight) - load(lse + i));
+        const Vec<C> w = exp_of_negative(load(weight) - load(m + i)) * load(share + i);
         const Vec<C> factor = keep ? load(keep + s * width + i) : splat(C(1));
         store(weight, w * factor);
         store(slope, w * (load(slope) * factor - load(d + i)));
@@ -271,11 +347,9 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
   }
 }
 
-template <class C> void clear(C* to, int64_t n) { memset(static_cast<void*>(to), 0, size_t(n) * sizeof(C)); }
-
 template <class C>
 void backward(const AttentionProblem& p, const void* dout, const int64_t* dout_strides, const void* out,
-              const int64_t* out_strides, const C* lse, C* dq, C* dk, C* dv, C* dscores) {
+              const int64_t* out_strides, const C* stats, C* dq, C* dk, C* dv, C* dscores) {
   const int64_t key_heads = p.batch * p.kv_heads, group = p.heads / p.kv_heads;
   const int64_t q_items = p.batch * p.heads * p.l * p.e;
   const int64_t range = key_heads >= 16 ? most(p.s, 1) : 4 * kKeys, ranges = ceil_div(p.s, range);
@@ -297,7 +371,7 @@ void backward(const AttentionProblem& p, const void* dout, const int64_t* dout_s
         const int64_t at = batch * p.heads + head;
         g.dout = rows_of<C>(dout, dout_strides, batch, head);
         g.out = rows_of<C>(out, out_strides, batch, head);
-        g.lse = lse + at * p.l;
+        g.stats = stats + 2 * at * p.l;
         g.dq = {dq_of + part * q_items + at * p.l * p.e, p.e, 1};
         g.dscores = dscores ? dscores + at * p.l * p.s : nullptr;
         clear(g.dq.data, p.l * p.e);
@@ -316,10 +390,10 @@ void backward(const AttentionProblem& p, const void* dout, const int64_t* dout_s
 }
 
 void attention_backward(DType t, const AttentionProblem& p, const void* dout, const int64_t* dout_strides,
-                        const void* out, const int64_t* out_strides, const void* lse, void* dq, void* dk, void* dv,
+                        const void* out, const int64_t* out_strides, const void* stats, void* dq, void* dk, void* dv,
                         void* dscores) {
   auto run = [&]<class C>() {
-    backward<C>(p, dout, dout_strides, out, out_strides, static_cast<const C*>(lse), static_cast<C*>(dq),
+    backward<C>(p, dout, dout_strides, out, out_strides, static_cast<const C*>(stats), static_cast<C*>(dq),
                 static_cast<C*>(dk), static_cast<C*>(dv), static_cast<C*>(dscores));
   };
   if (t == DType::Float64)

@@ -141,8 +141,6 @@ Array addmm(const std::string& name, const Array& input, const Array& a, const A
   check_ndim(op, b_name, b, b_ndim);
   check_operands(op, a_name, a, b_name, b);
   check_operands(op, "input", input, a_name, a);
-  check<ValueError>(is_floating(a.dtype()) || (double(int64_t(alpha)) == alpha && double(int64_t(beta)) == beta), op,
-                    ": alpha ", alpha, " and beta ", beta, " must be whole numbers for ", a_name, " ", a);
   int64_t k = a.size(ndim - 1), k_of_b = b.size(b_ndim == 1 ? 0 : b_ndim - 2);
   check<ShapeError>(k == k_of_b, op, ": ", a_name, " ", a, " and ", b_name, " ", b, ": inner dimensions ", k, " and ",
                     k_of_b, " differ");
@@ -238,6 +236,20 @@ Array cdist_backward(const Array& dout, const Array& x, const Array& y, const Ar
   return dx;
 }
 
+Array inverse(const Array& a) {
+  check<ShapeError>(a.ndim() >= 2 && a.size(a.ndim() - 1) == a.size(a.ndim() - 2), "inv: A ", a,
+                    " must hold square matrices (..., N, N)");
+  check<DTypeError>(a.dtype() == DType::Float32 || a.dtype() == DType::Float64, "inv: A ", a,
+                    " must be float32 or float64");
+  Array x = a.contiguous(), out = Array::empty(a.shape(), a.dtype(), a.device());
+  if (out.numel() == 0) return out;
+  int64_t n = a.size(a.ndim() - 1);
+  check<std::runtime_error>(
+      matmul_kernels(a.device()).inverse(a.dtype(), x.bytes(), out.bytes(), a.numel() / (n * n), n), "inv: A ", a,
+      ": a matrix is singular and has no inverse");
+  return out;
+}
+
 void bind_matmul(pybind11::module_& m) {
   python::def<&matmul>(m, "matmul", {"x", "y"});
   python::def<&matmul_nt>(m, "matmul_nt", {"x", "y"});
@@ -248,6 +260,7 @@ void bind_matmul(pybind11::module_& m) {
   python::def<&dot>(m, "dot", {"input", "tensor"});
   python::def<&addmm>(m, "addmm", {"op", "input", "a", "b", "beta", "alpha"});
   python::def<&linear>(m, "linear", {"input", "weight", "bias"});
+  python::def<&inverse>(m, "inverse", {"A"});
   python::def<&cdist_forward>(m, "cdist_forward", {"x1", "x2", "p"});
   python::def<&cdist_backward>(m, "cdist_backward", {"dout", "x1", "x2", "out", "p", "transposed"});
 }

@@ -1,4 +1,4 @@
-// The matrix product family: C = alpha A B + beta D over a batch, and pairwise p-norm distances.
+// The matrix product family: C = alpha A B + beta D over a batch, pairwise p-norm distances, inverses.
 #pragma once
 #include "core/dims.h"
 #include "core/dtype.h"
@@ -27,6 +27,8 @@ struct MatmulKernels {
   // dx from dout and out; dy by the same call with x and y exchanged and the strides of (i, j) in dout and out as well.
   void (*cdist_backward)(DType, double p, const void* dout, const void* x, const void* y, const void* out, void* dx,
                          int64_t batch, int64_t m, int64_t n, int64_t t, int64_t out_row, int64_t out_col);
+  // out = a^-1 for a (batch, n, n), dense; false where a matrix has no inverse. float32 and float64.
+  bool (*inverse)(DType, const void* a, void* out, int64_t batch, int64_t n);
 };
 GG_KERNELS(MatmulKernels, matmul_kernels)
 

@@ -207,8 +207,54 @@ void cdist_backward(DType dtype, double p, const void* dout, const void* x, cons
   });
 }
 
+// Gauss and Jordan with row exchanges, in double: [A | I] becomes [I | A^-1] column by column, the largest element as
+// pivot.
+bool invert(double* a, double* inverse, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t j = 0; j < n; ++j) inverse[i * n + j] = i == j;
+  for (int64_t k = 0; k < n; ++k) {
+    int64_t pivot = k;
+    for (int64_t i = k + 1; i < n; ++i)
+      if (::fabs(a[i * n + k]) > ::fabs(a[pivot * n + k])) pivot = i;
+    const double x = a[pivot * n + k];
+    if (x == 0) return false;
+    double* both[] = {a, inverse};
+    for (double* m : both)
+      for (int64_t j = 0; j < n; ++j) {
+        const double top = m[pivot * n + j];
+        m[pivot * n + j] = m[k * n + j];
+        m[k * n + j] = top / x;
+      }
+    for (int64_t i = 0; i < n; ++i) {
+      const double y = a[i * n + k];
+      if (i == k || y == 0) continue;
+      for (double* m : both)
+        for (int64_t j = 0; j < n; ++j) m[i * n + j] -= y * m[k * n + j];
+    }
+  }
+  return true;
+}
+
+bool inverse(DType dtype, const void* a, void* out, int64_t batch, int64_t n) {
+  const Scratch<bool> fine(batch + 1);
+  dispatch_floating(dtype, [&]<class T>() {
+    parallel_for(batch, ceil_div(100000, n * n * n + 1), [&](int64_t begin, int64_t end) {
+      const Scratch<double> work(2 * n * n + 1);
+      for (int64_t b = begin; b < end; ++b) {
+        const T* from = static_cast<const T*>(a) + b * n * n;
+        for (int64_t i = 0; i < n * n; ++i) work[i] = load1(from + i);
+        fine[b] = invert(work.data(), work.data() + n * n, n);
+        for (int64_t i = 0; i < n * n; ++i) store1(static_cast<T*>(out) + b * n * n + i, compute_t<T>(work[n * n + i]));
+      }
+    });
+  });
+  for (int64_t b = 0; b < batch; ++b)
+    if (!fine[b]) return false;
+  return true;
+}
+
 }  // namespace
 
-const MatmulKernels matmul_kernels = {matmul, cdist_forward, cdist_backward};
+const MatmulKernels matmul_kernels = {matmul, cdist_forward, cdist_backward, inverse};
 
 }  // namespace gg::GG_ISA

@@ -1,8 +1,8 @@
 """Attention: O = softmax(scale Q K^T + mask) V for Q (..., L, E), K (..., S, E), V (..., S, F).
 
 One fused kernel (csrc/ops/attention) that never stores the (L, S) scores, after Dao, Fu, Ermon, Rudra, Re 2022,
-"FlashAttention". Forward saves its inputs, the output and lse, the logarithm of each row's sum of exponentials; backward
-makes the scores again, tile by tile.
+"FlashAttention". Forward saves its inputs, the output and two numbers per row: the largest score and one over the sum
+of exponentials; backward makes the scores again, tile by tile.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ class Attention(Op):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float
     ) -> Tensor:
         self.causal, self.scale, self.dropout = causal, scale, dropout
-        out, lse, *self.stream = core.attention_forward(q, k, v, mask, causal, scale, dropout)
-        self.save(q, k, v, mask, out, lse)
+        out, stats, *self.stream = core.attention_forward(q, k, v, mask, causal, scale, dropout)
+        self.save(q, k, v, mask, out, stats)
         return out  # type: ignore[no-any-return]
 
     # dV = P^T dO, dP = dO V^T, dS = P * (dP - rowsum(dO * O)), dQ = scale dS K, dK = scale dS^T Q, dmask = dS.
     def backward(self, dout: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, mask, out, lse = self.saved
+        q, k, v, mask, out, stats = self.saved
         if recording():
             keep = core.attention_dropout(q, k, self.dropout, *self.stream) if self.dropout > 0 else None
             inputs = (q, k, v, mask, self.causal, self.scale, keep)
             return composite_backward(attention_composite, inputs, dout, self.needs)
         wants_mask = self.needs[3]
         dq, dk, dv, dscores = core.attention_backward(
-            dout, q, k, v, mask, out, lse, self.causal, self.scale, self.dropout, *self.stream, wants_mask
+            dout, q, k, v, mask, out, stats, self.causal, self.scale, self.dropout, *self.stream, wants_mask
         )
         return dq, dk, dv, unbroadcast(dscores, mask.shape) if wants_mask else None
 
@@ -81,11 +81,12 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """softmax(scale Q K^T + mask) V: what each query reads from the values whose keys it resembles.
 
-    Shapes: query (..., L, E), key (..., S, E), value (..., S, F); the result is (..., L, F). Leading axes broadcast. scale
-    defaults to 1/sqrt(E). attn_mask broadcasts to (..., L, S): bool (True keeps) or floating point (added). is_causal lets
-    query i see keys 0..i only. dropout_p drops weights with that probability and scales the others up. enable_gqa lets
-    H query heads (the axis before L) share Hk key heads where Hk divides H. A query that sees no key reads 0. Memory does not
-    grow with L S, except for the gradient by a floating-point mask. Raises ShapeError, TypeError and ValueError.
+    Shapes: query (..., L, E), key (..., S, E), value (..., S, F); the result is (..., L, F). Leading axes broadcast.
+    scale defaults to 1/sqrt(E). attn_mask broadcasts to (..., L, S): bool (True keeps) or floating point (added).
+    is_causal lets query i see keys 0..i only. dropout_p drops weights with that probability and scales the others up.
+    enable_gqa lets H query heads (the axis before L) share Hk key heads where Hk divides H. A query that sees no key
+    reads 0. Memory does not grow with L S, except for the gradient by a floating-point mask. Raises ShapeError,
+    TypeError and ValueError.
 
     Dao, Fu, Ermon, Rudra, Re 2022, "FlashAttention: fast and memory-efficient exact attention with IO-awareness".
 
@@ -113,7 +114,9 @@ def _broadcast_leading(q: Tensor, k: Tensor, v: Tensor, grouped: bool) -> tuple[
         size = next((n for n in sizes if n != 1), 1)
         if any(n not in (1, size) for n in sizes):
             shapes = ", ".join(str(tuple(x.shape)) for x in tensors)
-            raise core.ShapeError(f"scaled_dot_product_attention: query, key and value {shapes}: the leading axes do not broadcast")
+            raise core.ShapeError(
+                f"scaled_dot_product_attention: query, key and value {shapes}: the leading axes do not broadcast"
+            )
         lead.insert(0, size)
     q, k, v = (x.expand(*lead, *x.shape[-kept:]) for x in tensors)
     return q, k, v

@@ -7,8 +7,10 @@ transpose on either side, forward or backward, costs no copy. Forward saves x an
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
-from typing import TYPE_CHECKING, Any, Sequence, Union
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, composite_backward, recording, unbroadcast
@@ -27,14 +29,17 @@ __all__ = [
     "bmm",
     "cdist",
     "chain_matmul",
+    "corrcoef",
+    "cov",
     "cross",
     "dot",
     "einsum",
     "ger",
     "inner",
+    "inv",
     "kron",
-    "linear",
     "linalg_cross",
+    "linear",
     "matmul",
     "matrix_power",
     "mm",
@@ -47,7 +52,7 @@ __all__ = [
     "vecdot",
 ]
 
-Number = Union[int, float]
+Number = int | float
 
 
 def times_transposed(x: Tensor, y: Tensor) -> Tensor:
@@ -65,8 +70,8 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-# z = x y, so dz = dx y + x dy: dx = dz y^T and dy = x^T dz, each summed over the batch axes along which it was stretched.
-# A vector is a matrix of one row (x) or one column (y).
+# z = x y, so dz = dx y + x dy: dx = dz y^T and dy = x^T dz, each summed over the batch axes along which it was
+# stretched. A vector is a matrix of one row (x) or one column (y).
 def product_gradients(
     x: Tensor, y: Tensor, dz: Tensor, needs_x: bool, needs_y: bool
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -105,10 +110,10 @@ class MatMul(Op):
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The product of matrices, z_ij = sum_k x_ik y_kj, over any batch axes: `input @ other`.
 
-    Shapes: (..., M, K) and (..., K, N) give (..., M, N), the leading axes broadcast; a vector (K,) counts as a row on the
-    left and as a column on the right, and that axis is dropped from the result. Both operands have the same dtype, any but
-    bool; 16-bit floats are summed in float32. Raises ShapeError where the inner dimensions or the batch axes clash and
-    DTypeError where the dtypes differ.
+    Shapes: (..., M, K) and (..., K, N) give (..., M, N), the leading axes broadcast; a vector (K,) counts as a row on
+    the left and as a column on the right, and that axis is dropped from the result. Both operands have the same
+    dtype, any but bool; 16-bit floats are summed in float32. Raises ShapeError where the inner dimensions or the
+    batch axes clash and DTypeError where the dtypes differ.
 
     >>> gg.matmul(gg.tensor([[1.0, 2.0], [3.0, 4.0]]), gg.tensor([1.0, 1.0]))
     tensor([3., 7.])
@@ -263,7 +268,9 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: 
         raise core.ShapeError(f"addr: input {_describe(input)} does not broadcast to the product's shape {shape}")
     product = vec1.unsqueeze(1) * vec2
     if product.dtype is core.bool:
-        return (product & alpha) | (input & beta) if alpha and beta else product if alpha else input.expand(shape).clone()
+        return (
+            (product & alpha) | (input & beta) if alpha and beta else product if alpha else input.expand(shape).clone()
+        )
     if alpha != 1:
         product = product * alpha
     if beta == 0:
@@ -296,8 +303,8 @@ class Linear(Op):
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x W^T + b, the layer of `nn.Linear`.
 
-    Shapes: input (..., in), weight (out, in) or (in,), bias (out,) or none; the result is (..., out), or (...) for a weight
-    of one axis. All of one dtype.
+    Shapes: input (..., in), weight (out, in) or (in,), bias (out,) or none; the result is (..., out), or (...) for a
+    weight of one axis. All of one dtype.
 
     >>> F.linear(gg.tensor([1.0, 2.0]), gg.tensor([[1.0, 0.0], [1.0, 1.0]]), gg.tensor([0.5, 0.5]))
     tensor([1.5000, 3.5000])
@@ -358,8 +365,8 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
 def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] | Tensor = 2) -> Tensor:
     """Sums the products of a and b over pairs of axes; the other axes stay, a's first.
 
-    `dims` is a number n (the last n axes of a with the first n of b) or two lists of axes, paired in order; paired axes have
-    the same size, or one of them size 1.
+    `dims` is a number n (the last n axes of a with the first n of b) or two lists of axes, paired in order; paired
+    axes have the same size, or one of them size 1.
 
     >>> gg.tensordot(gg.ones(2, 3), gg.ones(3, 4), dims=1)
     tensor([[3., 3., 3., 3.],
@@ -369,7 +376,9 @@ def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] | Tensor
         dims = dims.tolist() if dims.numel() > 1 else int(dims.item())
     if isinstance(dims, int):
         if dims < 0 or dims > min(a.ndim, b.ndim):
-            raise core.ShapeError(f"tensordot: dims {dims} must lie between 0 and the axes of {_describe(a)} and {_describe(b)}")
+            raise core.ShapeError(
+                f"tensordot: dims {dims} must lie between 0 and the axes of {_describe(a)} and {_describe(b)}"
+            )
         of_a, of_b = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
         of_a, of_b = ([dims[0]], [dims[1]]) if isinstance(dims[0], int) else (list(dims[0]), list(dims[1]))  # type: ignore[list-item]
@@ -383,8 +392,8 @@ def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] | Tensor
         if a.shape[i] != b.shape[j]:
             if 1 not in (a.shape[i], b.shape[j]):
                 raise core.ShapeError(
-                    f"tensordot: a {_describe(a)} and b {_describe(b)}: axis {i} of a has {a.shape[i]} elements and axis {j} "
-                    f"of b has {b.shape[j]}"
+                    f"tensordot: a {_describe(a)} and b {_describe(b)}: axis {i} of a has {a.shape[i]} elements "
+                    f"and axis {j} of b has {b.shape[j]}"
                 )
             if a.shape[i] == 1:
                 b = b.sum(j, keepdim=True)
@@ -436,7 +445,7 @@ def multi_dot(tensors: Sequence[Tensor], *, out: None = None) -> Tensor:
         chain[0] = chain[0].unsqueeze(0)
     if column:
         chain[-1] = chain[-1].unsqueeze(1)
-    for x, y in zip(chain, chain[1:]):
+    for x, y in itertools.pairwise(chain):
         if x.shape[1] != y.shape[0]:
             raise core.ShapeError(f"multi_dot: tensors {given}: inner dimensions {x.shape[1]} and {y.shape[0]} differ")
     sizes = [x.shape[0] for x in chain] + [chain[-1].shape[1]]
@@ -467,8 +476,35 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
     return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
 
 
+class Inverse(Op):
+    """Y = A^-1."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        y = core.inverse(a)
+        self.save(y)
+        return y  # type: ignore[no-any-return]
+
+    # A Y = I, so dA Y + A dY = 0 and dY = -Y dA Y: the gradient by A is -Y^T (gradient by Y) Y^T.
+    def backward(self, dy: Tensor) -> Tensor:
+        (y,) = self.saved
+        return -times_transposed(transposed_times(y, dy), y)
+
+
+def inv(A: Tensor) -> Tensor:
+    """The inverses of square matrices (..., N, N) in float32 or float64, computed in float64.
+
+    Raises RuntimeError where a matrix is singular.
+
+    >>> gg.linalg.inv(gg.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.2500]])
+    """
+    return Inverse.apply(A)  # type: ignore[no-any-return]
+
+
 def matrix_power(input: Tensor, n: int) -> Tensor:
-    """The n-th power of square matrices (..., M, M), n >= 0, by repeated squaring; n = 0 gives the identity.
+    """The n-th power of square matrices (..., M, M) by repeated squaring; n = 0 gives the identity, n < 0 powers of the
+    inverse.
 
     >>> gg.matrix_power(gg.tensor([[1.0, 1.0], [0.0, 1.0]]), 5)
     tensor([[1., 5.],
@@ -477,7 +513,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     if input.ndim < 2 or input.shape[-1] != input.shape[-2]:
         raise core.ShapeError(f"matrix_power: input {_describe(input)} must hold square matrices")
     if n < 0:
-        raise ValueError(f"matrix_power: n is {n}; negative powers need an inverse, which is not provided")
+        return matrix_power(inv(input), -n)
     power: Tensor | None = None
     square = input
     while n:
@@ -491,6 +527,51 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
         below = input.new_ones((m, m)).tril()
         return input.masked_fill(input.new_ones((), dtype=core.bool), 0.0) + (below - below.tril(-1))
     return power.clone() if power is input else power
+
+
+def cov(
+    input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None
+) -> Tensor:
+    """The covariance matrix of variables in rows, C_ij = sum_n w_n (x_in - m_i)(x_jn - m_j) / norm.
+
+    m is the weighted mean; w = fweights * aweights. norm is sum w - correction without aweights, else
+    sum w - correction * (sum w aweights) / (sum w).
+
+    >>> gg.cov(gg.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
+    if input.ndim > 2:
+        raise core.ShapeError(f"cov: input {_describe(input)} must have two axes or fewer")
+    x = input.reshape(1, -1) if input.ndim < 2 else input
+    n = x.shape[1]
+    for name, weights in (("fweights", fweights), ("aweights", aweights)):
+        if weights is not None and (weights.ndim > 1 or weights.numel() != n):
+            raise core.ShapeError(f"cov: {name} {_describe(weights)} must have one weight per column of {_describe(x)}")
+    w = fweights if aweights is None else aweights if fweights is None else fweights * aweights
+    total: Any = n if w is None else w.sum()
+    mean = x.sum(1, keepdim=True) / n if w is None else (x * w).sum(1, keepdim=True) / total
+    norm = total - correction
+    if aweights is not None and w is not None and correction:
+        norm = total - correction * (w * aweights).sum() / total
+    x = x - mean
+    c = x @ (x if w is None else x * w).mT
+    c = c / (norm.clamp(min=0) if isinstance(norm, core.TensorBase) else builtins.max(norm, 0))
+    return c.squeeze()
+
+
+def corrcoef(input: Tensor) -> Tensor:
+    """The matrix of correlation coefficients of variables in rows, C_ij / sqrt(C_ii C_jj) with C = cov(input).
+
+    >>> gg.corrcoef(gg.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
+    c = cov(input)
+    if c.ndim == 0:
+        return c / c
+    deviation = c.diagonal().sqrt()
+    return (c / deviation.unsqueeze(1) / deviation).clamp(-1, 1)
 
 
 @numpy_names
@@ -553,10 +634,11 @@ def _describe(x: Tensor) -> str:
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Sums of products in Einstein's notation: one letter per axis, letters missing from the result are summed over.
 
-    `"ij,jk->ik"` is the matrix product, `"ii->i"` the diagonal, `"...ij->...ji"` a transpose. Without `->` the result has, in
-    alphabetical order, the letters that appear once. `...` stands for the axes a term does not name; they broadcast. Also
-    takes axis numbers: `einsum(x, [0, 1], y, [1, 2], [0, 2])`. Contracts from left to right, each pair by one batched
-    product, as numpy.einsum(optimize=False) orders them. Raises ShapeError where terms and shapes clash.
+    `"ij,jk->ik"` is the matrix product, `"ii->i"` the diagonal, `"...ij->...ji"` a transpose. Without `->` the result
+    has, in alphabetical order, the letters that appear once. `...` stands for the axes a term does not name; they
+    broadcast. Also takes axis numbers: `einsum(x, [0, 1], y, [1, 2], [0, 2])`. Contracts from left to right, each
+    pair by one batched product, as numpy.einsum(optimize=False) orders them. Raises ShapeError where terms and shapes
+    clash.
 
     >>> gg.einsum("ij,j->i", gg.tensor([[1.0, 2.0], [3.0, 4.0]]), gg.tensor([1.0, 1.0]))
     tensor([3., 7.])
@@ -572,7 +654,9 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         for label, n in zip(term, x.shape):
             known = sizes.get(label, 1)
             if n != known and n != 1 and known != 1:
-                raise core.ShapeError(f"einsum: {equation}: {_name(label)} has size {known} in one operand and {n} in {_describe(x)}")
+                raise core.ShapeError(
+                    f"einsum: {equation}: {_name(label)} has size {known} in one operand and {n} in {_describe(x)}"
+                )
             sizes[label] = n if known == 1 else known
     pending = [_diagonals(x, term) for x, term in zip(operands, terms)]
     x, labels = pending.pop(0)
@@ -608,7 +692,7 @@ def _name(label: str) -> str:
 
 
 def _parse_einsum(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[str]], list[str]]:
-    """One label per axis of every operand and of the result; the axes of `...` are labelled "0", "1", ... from the right."""
+    """One label per axis of the operands and of the result; axes of `...` are labelled "0", "1", ... from the right."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(operands) or not operands:
@@ -622,7 +706,9 @@ def _parse_einsum(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[
             raise core.ShapeError(f"einsum: {equation}: the term {term!r} may hold letters and one ... only")
         extra = x.ndim - len(letters)
         if extra < 0 or (extra > 0 and not dots):
-            raise core.ShapeError(f"einsum: {equation}: the term {term!r} names {len(letters)} axes of operand {_describe(x)}")
+            raise core.ShapeError(
+                f"einsum: {equation}: the term {term!r} names {len(letters)} axes of operand {_describe(x)}"
+            )
         rest = max(rest, extra)
         labelled.append([*before, *[str(i) for i in range(extra - 1, -1, -1)], *after])
     dotted = [str(i) for i in range(rest - 1, -1, -1)]
@@ -633,7 +719,9 @@ def _parse_einsum(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[
     result = [*before, *(dotted if dots else []), *after]
     for label in result:
         if not label.isalnum() or not any(label in labels for labels in labelled) or result.count(label) > 1:
-            raise core.ShapeError(f"einsum: {equation}: {label!r} in the result must appear there once and in some operand")
+            raise core.ShapeError(
+                f"einsum: {equation}: {label!r} in the result must appear there once and in some operand"
+            )
     return labelled, result
 
 
@@ -645,7 +733,9 @@ def _diagonals(x: Tensor, term: Sequence[str]) -> tuple[Tensor, list[str]]:
         i = labels.index(label)
         j = labels.index(label, i + 1)
         if x.shape[i] != x.shape[j]:
-            raise core.ShapeError(f"einsum: index {label} has sizes {x.shape[i]} and {x.shape[j]} in operand {_describe(x)}")
+            raise core.ShapeError(
+                f"einsum: index {label} has sizes {x.shape[i]} and {x.shape[j]} in operand {_describe(x)}"
+            )
         x = x.diagonal(0, i, j)
         del labels[j], labels[i]
         labels.append(label)
@@ -708,8 +798,9 @@ class Cdist(Op):
         self.save(x, y, d)
         return d  # type: ignore[no-any-return]
 
-    # d_ij^p = sum_t |x_it - y_jt|^p, so d d_ij / d x_it = sign(x_it - y_jt) (|x_it - y_jt| / d_ij)^(p - 1), taken as 0 where
-    # d_ij = 0; p = 1 gives the sign, p = inf the sign at the largest coordinate. By y_jt the same with the sign turned.
+    # d_ij^p = sum_t |x_it - y_jt|^p, so d d_ij / d x_it = sign(x_it - y_jt) (|x_it - y_jt| / d_ij)^(p - 1), taken as
+    # 0 where d_ij = 0; p = 1 gives the sign, p = inf the sign at the largest coordinate. By y_jt the same with the
+    # sign turned.
     def backward(self, dd: Tensor) -> tuple[Tensor | None, ...]:
         x, y, d = self.saved
         if recording():
@@ -737,8 +828,9 @@ def cdist_composite(x: Tensor, y: Tensor, p: float) -> Tensor:
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
     """The p-norm distance of every row of x1 from every row of x2, d_ij = (sum_t |x_it - y_jt|^p)^(1/p).
 
-    Shapes: x1 (..., M, T), x2 (..., N, T), batch axes broadcast; the result is (..., M, N). p >= 0; 0 counts the coordinates
-    that differ. Differences are taken before squares, so nothing cancels; `compute_mode` is accepted for PyTorch's sake.
+    Shapes: x1 (..., M, T), x2 (..., N, T), batch axes broadcast; the result is (..., M, N). p >= 0; 0 counts the
+    coordinates that differ. Differences are taken before squares, so nothing cancels; `compute_mode` is accepted for
+    PyTorch's sake.
 
     >>> gg.cdist(gg.tensor([[0.0, 0.0]]), gg.tensor([[3.0, 4.0], [0.0, 1.0]]))
     tensor([[5., 1.]])
