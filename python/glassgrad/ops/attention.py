@@ -28,7 +28,7 @@ class Attention(Op):
         self.causal, self.scale, self.dropout = causal, scale, dropout
         out, stats, *self.stream = core.attention_forward(q, k, v, mask, causal, scale, dropout)
         self.save(q, k, v, mask, out, stats)
-        return out  # type: ignore[no-any-return]
+        return out
 
     # dV = P^T dO, dP = dO V^T, dS = P * (dP - rowsum(dO * O)), dQ = scale dS K, dK = scale dS^T Q, dmask = dS.
     def backward(self, dout: Tensor) -> tuple[Tensor | None, ...]:
@@ -99,7 +99,7 @@ def scaled_dot_product_attention(
         query, key, value = _broadcast_leading(query, key, value, enable_gqa)
     if scale is None:
         scale = 1.0 / math.sqrt(query.shape[-1]) if query.ndim and query.shape[-1] else 1.0
-    return Attention.apply(query, key, value, attn_mask, is_causal, scale, dropout_p)  # type: ignore[no-any-return]
+    return Attention.apply(query, key, value, attn_mask, is_causal, scale, dropout_p)
 
 
 def _broadcast_leading(q: Tensor, k: Tensor, v: Tensor, grouped: bool) -> tuple[Tensor, Tensor, Tensor]:

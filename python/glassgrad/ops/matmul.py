@@ -6,7 +6,6 @@ transpose on either side, forward or backward, costs no copy. Forward saves x an
 
 from __future__ import annotations
 
-import builtins
 import itertools
 import math
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ def transposed_times(x: Tensor, y: Tensor) -> Tensor:
 
 def _rows(x: Tensor) -> Tensor:
     """All leading axes of x as the rows of a matrix."""
-    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 # z = x y, so dz = dx y + x dy: dx = dz y^T and dy = x^T dz, each summed over the batch axes along which it was
@@ -99,7 +98,7 @@ class MatMul(Op):
 
     def forward(self, x: Tensor, y: Tensor, product: Any) -> Tensor:
         self.save(x, y)
-        return product(x, y)  # type: ignore[no-any-return]
+        return product(x, y)
 
     def backward(self, dz: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, y = self.saved
@@ -118,7 +117,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     >>> gg.matmul(gg.tensor([[1.0, 2.0], [3.0, 4.0]]), gg.tensor([1.0, 1.0]))
     tensor([3., 7.])
     """
-    return MatMul.apply(input, other, core.matmul)  # type: ignore[no-any-return]
+    return MatMul.apply(input, other, core.matmul)
 
 
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
@@ -127,7 +126,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     >>> gg.mm(gg.tensor([[1.0, 2.0]]), gg.tensor([[3.0], [4.0]]))
     tensor([[11.]])
     """
-    return MatMul.apply(input, mat2, core.mm)  # type: ignore[no-any-return]
+    return MatMul.apply(input, mat2, core.mm)
 
 
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
@@ -136,7 +135,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     >>> gg.bmm(gg.ones(2, 1, 3), gg.ones(2, 3, 1)).flatten()
     tensor([3., 3.])
     """
-    return MatMul.apply(input, mat2, core.bmm)  # type: ignore[no-any-return]
+    return MatMul.apply(input, mat2, core.bmm)
 
 
 def mv(input: Tensor, vec: Tensor) -> Tensor:
@@ -145,7 +144,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     >>> gg.mv(gg.tensor([[1.0, 2.0], [3.0, 4.0]]), gg.tensor([1.0, 1.0]))
     tensor([3., 7.])
     """
-    return MatMul.apply(input, vec, core.mv)  # type: ignore[no-any-return]
+    return MatMul.apply(input, vec, core.mv)
 
 
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
@@ -154,7 +153,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     >>> gg.dot(gg.tensor([1.0, 2.0]), gg.tensor([3.0, 4.0]))
     tensor(11.)
     """
-    return MatMul.apply(input, tensor, core.dot)  # type: ignore[no-any-return]
+    return MatMul.apply(input, tensor, core.dot)
 
 
 def vdot(input: Tensor, other: Tensor) -> Tensor:
@@ -172,7 +171,7 @@ class Addmm(Op):
     def forward(self, input: Tensor, x: Tensor, y: Tensor, beta: Number, alpha: Number, name: str) -> Tensor:
         self.shape, self.beta, self.alpha = input.shape, beta, alpha
         self.save(x, y)
-        return core.addmm(name, input, x, y, beta, alpha)  # type: ignore[no-any-return]
+        return core.addmm(name, input, x, y, beta, alpha)
 
     # d input = beta dz summed over the stretched axes; dx and dy are the product's, by alpha dz.
     def backward(self, dz: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -196,7 +195,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha:
     >>> gg.addmm(gg.tensor([1.0]), gg.tensor([[1.0, 2.0]]), gg.tensor([[3.0], [4.0]]), alpha=2)
     tensor([[23.]])
     """
-    return Addmm.apply(input, mat1, mat2, beta, alpha, "addmm")  # type: ignore[no-any-return]
+    return Addmm.apply(input, mat1, mat2, beta, alpha, "addmm")
 
 
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
@@ -205,7 +204,7 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: N
     >>> gg.addmv(gg.tensor([1.0]), gg.tensor([[1.0, 2.0]]), gg.tensor([3.0, 4.0]))
     tensor([12.])
     """
-    return Addmm.apply(input, mat, vec, beta, alpha, "addmv")  # type: ignore[no-any-return]
+    return Addmm.apply(input, mat, vec, beta, alpha, "addmv")
 
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
@@ -214,7 +213,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, 
     >>> gg.baddbmm(gg.tensor([1.0]), gg.ones(2, 1, 3), gg.ones(2, 3, 1)).flatten()
     tensor([4., 4.])
     """
-    return Addmm.apply(input, batch1, batch2, beta, alpha, "baddbmm")  # type: ignore[no-any-return]
+    return Addmm.apply(input, batch1, batch2, beta, alpha, "baddbmm")
 
 
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
@@ -228,7 +227,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, a
             f"addbmm: batch1 {_describe(batch1)} and batch2 {_describe(batch2)} must be (B, M, K) and (B, K, N)"
         )
     b, m, k = batch1.shape
-    rows, columns = batch1.transpose(0, 1).reshape(m, b * k), batch2.reshape(b * k, batch2.shape[2])
+    rows, columns = batch1.transpose(0, 1).reshape((m, b * k)), batch2.reshape((b * k, batch2.shape[2]))
     return addmm(input, rows, columns, beta=beta, alpha=alpha)
 
 
@@ -283,7 +282,7 @@ class Linear(Op):
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         self.save(x, weight)
-        return core.linear(x, weight, bias)  # type: ignore[no-any-return]
+        return core.linear(x, weight, bias)
 
     # With all leading axes as rows, y = x W^T + b: dx = dy W, dW = dy^T x, db = the sum of dy's rows.
     def backward(self, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -316,8 +315,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         product = Linear.apply(input, weight, None)
         if bias.ndim > product.ndim:
             raise core.ShapeError(f"linear: bias {_describe(bias)} must be ({weight.shape[0]},)")
-        return product + bias  # type: ignore[no-any-return]
-    return Linear.apply(input, weight, bias)  # type: ignore[no-any-return]
+        return product + bias
+    return Linear.apply(input, weight, bias)
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -340,9 +339,9 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
             given += f" with bias {_describe(bias)}"
         raise core.ShapeError(f"bilinear: {given} must be (..., in1), (..., in2), (out, in1, in2) and (out,)")
     out, in1, in2 = weight.shape
-    y = _rows(input1) @ weight.transpose(0, 1).reshape(in1, out * in2)
-    y = y.reshape(y.shape[0], out, in2) @ _rows(input2).unsqueeze(2)
-    y = y.reshape(*input1.shape[:-1], out)
+    y = _rows(input1) @ weight.transpose(0, 1).reshape((in1, out * in2))
+    y = y.reshape((y.shape[0], out, in2)) @ _rows(input2).unsqueeze(2)
+    y = y.reshape((*input1.shape[:-1], out))
     return y if bias is None else y + bias
 
 
@@ -362,17 +361,17 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     return tensordot(input, other, ([-1], [-1]))
 
 
-def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] | Tensor = 2) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Sums the products of a and b over pairs of axes; the other axes stay, a's first.
 
-    `dims` is a number n (the last n axes of a with the first n of b) or two lists of axes, paired in order; paired
-    axes have the same size, or one of them size 1.
+    `dims` is a number n (the last n axes of a with the first n of b) or two lists of axes, paired in order, or a tensor
+    of either; paired axes have the same size, or one of them size 1.
 
     >>> gg.tensordot(gg.ones(2, 3), gg.ones(3, 4), dims=1)
     tensor([[3., 3., 3., 3.],
             [3., 3., 3., 3.]])
     """
-    if isinstance(dims, core.TensorBase):
+    if hasattr(dims, "tolist"):
         dims = dims.tolist() if dims.numel() > 1 else int(dims.item())
     if isinstance(dims, int):
         if dims < 0 or dims > min(a.ndim, b.ndim):
@@ -381,7 +380,7 @@ def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] | Tensor
             )
         of_a, of_b = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
-        of_a, of_b = ([dims[0]], [dims[1]]) if isinstance(dims[0], int) else (list(dims[0]), list(dims[1]))  # type: ignore[list-item]
+        of_a, of_b = ([d] if isinstance(d, int) else list(d) for d in dims)
     if len(of_a) != len(of_b):
         raise core.ShapeError(f"tensordot: dims pair {len(of_a)} axes of a with {len(of_b)} axes of b")
     of_a = [_axis("tensordot", d, a) for d in of_a]
@@ -403,8 +402,8 @@ def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] | Tensor
     rest_b = [j for j in range(b.ndim) if j not in of_b]
     shape = [a.shape[i] for i in rest_a] + [b.shape[j] for j in rest_b]
     k = math.prod(a.shape[i] for i in of_a)
-    x = a.permute(rest_a + of_a).reshape(math.prod(a.shape[i] for i in rest_a), k)
-    y = b.permute(of_b + rest_b).reshape(k, math.prod(b.shape[j] for j in rest_b))
+    x = a.permute(rest_a + of_a).reshape((math.prod(a.shape[i] for i in rest_a), k))
+    y = b.permute(of_b + rest_b).reshape((k, math.prod(b.shape[j] for j in rest_b)))
     return (x @ y).reshape(shape)
 
 
@@ -482,7 +481,7 @@ class Inverse(Op):
     def forward(self, a: Tensor) -> Tensor:
         y = core.inverse(a)
         self.save(y)
-        return y  # type: ignore[no-any-return]
+        return y
 
     # A Y = I, so dA Y + A dY = 0 and dY = -Y dA Y: the gradient by A is -Y^T (gradient by Y) Y^T.
     def backward(self, dy: Tensor) -> Tensor:
@@ -499,7 +498,7 @@ def inv(A: Tensor) -> Tensor:
     tensor([[0.5000, 0.0000],
             [0.0000, 0.2500]])
     """
-    return Inverse.apply(A)  # type: ignore[no-any-return]
+    return Inverse.apply(A)
 
 
 def matrix_power(input: Tensor, n: int) -> Tensor:
@@ -543,7 +542,7 @@ def cov(
     """
     if input.ndim > 2:
         raise core.ShapeError(f"cov: input {_describe(input)} must have two axes or fewer")
-    x = input.reshape(1, -1) if input.ndim < 2 else input
+    x = input.reshape((1, -1)) if input.ndim < 2 else input
     n = x.shape[1]
     for name, weights in (("fweights", fweights), ("aweights", aweights)):
         if weights is not None and (weights.ndim > 1 or weights.numel() != n):
@@ -556,7 +555,7 @@ def cov(
         norm = total - correction * (w * aweights).sum() / total
     x = x - mean
     c = x @ (x if w is None else x * w).mT
-    c = c / (norm.clamp(min=0) if isinstance(norm, core.TensorBase) else builtins.max(norm, 0))
+    c = c / (max(norm, 0) if w is None else norm.clamp(min=0))
     return c.squeeze()
 
 
@@ -796,7 +795,7 @@ class Cdist(Op):
         self.p = p
         d = core.cdist_forward(x, y, p)
         self.save(x, y, d)
-        return d  # type: ignore[no-any-return]
+        return d
 
     # d_ij^p = sum_t |x_it - y_jt|^p, so d d_ij / d x_it = sign(x_it - y_jt) (|x_it - y_jt| / d_ij)^(p - 1), taken as
     # 0 where d_ij = 0; p = 1 gives the sign, p = inf the sign at the largest coordinate. By y_jt the same with the
@@ -825,7 +824,7 @@ def cdist_composite(x: Tensor, y: Tensor, p: float) -> Tensor:
     return (total.masked_fill(gone, 1.0) ** (1 / p)).masked_fill(gone, 0.0)
 
 
-def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | int | None = None) -> Tensor:
     """The p-norm distance of every row of x1 from every row of x2, d_ij = (sum_t |x_it - y_jt|^p)^(1/p).
 
     Shapes: x1 (..., M, T), x2 (..., N, T), batch axes broadcast; the result is (..., M, N). p >= 0; 0 counts the
@@ -836,9 +835,9 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     tensor([[5., 1.]])
     """
     modes = (None, "use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
-    if compute_mode not in modes and compute_mode not in (0, 1, 2):
+    if compute_mode not in (*modes, 0, 1, 2):
         raise ValueError(f"cdist: compute_mode {compute_mode!r} is none of {modes[1:]}")
-    return Cdist.apply(x1, x2, builtins.float(p))  # type: ignore[no-any-return]
+    return Cdist.apply(x1, x2, float(p))
 
 
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
