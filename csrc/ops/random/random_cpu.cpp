@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kWords = 4 * kTileBlocks;  // of a tile
 constexpr int64_t kTilesPerPiece = 128;  // about 20 microseconds
-constexpr double kTwoPi = 6.28318530717958647692;
+constexpr double kTwoPi = 6.283185307179586;
 
 int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -194,20 +194,36 @@ template <class T> void store_whole(T* y, int64_t x) {
     *y = T(x);
 }
 
+// Two words to [0, range), a multiple of range / 2^64: the high half of value * range (Lemire 2019), which is uniform
+// but for range / 2^64. Where range has 32 bits the products have 64, and the compiler makes vectors of them.
+void scale_words(const uint32_t* words, uint64_t range, uint64_t* out) {
+  for (int h = 0; h < 2; ++h) {
+    const uint32_t* low = words + 2 * h * kTileBlocks;
+    const uint32_t* high = low + kTileBlocks;
+    uint64_t* to = out + h * kTileBlocks;
+    if (range >> 32 == 0 && range) {
+      for (int i = 0; i < kTileBlocks; ++i) to[i] = (high[i] * range + (low[i] * range >> 32)) >> 32;
+    } else {
+      for (int i = 0; i < kTileBlocks; ++i) {
+        const uint64_t value = low[i] | uint64_t(high[i]) << 32;
+        to[i] = range ? uint64_t((unsigned __int128)value * range >> 64) : value;
+      }
+    }
+  }
+}
+
 void integers(DType t, void* y_, int64_t n, Stream s, int64_t low, uint64_t range) {
   dispatch_all(t, [&]<class T>() {
     T* y = static_cast<T*>(y_);
     constexpr int64_t E = kWords / 2;
     parallel_for((n + E - 1) / E, kTilesPerPiece, [&](int64_t begin, int64_t end) {
       for (int64_t tile = begin; tile < end; ++tile) {
+        uint32_t words[kWords];
         uint64_t values[E];
-        fill_tile(s, tile, values);
+        fill_tile(s, tile, words);
+        scale_words(words, range, values);
         const int64_t count = min_of(E, n - tile * E);
-        for (int64_t i = 0; i < count; ++i) {
-          // The high half of value * range: uniform but for range / 2^64 (Lemire 2019).
-          uint64_t v = range ? uint64_t((unsigned __int128)values[i] * range >> 64) : values[i];
-          store_whole(y + tile * E + i, int64_t(uint64_t(low) + v));
-        }
+        for (int64_t i = 0; i < count; ++i) store_whole(y + tile * E + i, int64_t(uint64_t(low) + values[i]));
       }
     });
   });
@@ -217,18 +233,23 @@ void integers(DType t, void* y_, int64_t n, Stream s, int64_t low, uint64_t rang
 uint64_t threshold(double p) { return uint64_t(p * 0x1p32 + 0.5); }
 
 void bernoulli(DType t, void* y_, int64_t n, Stream s, double p) {
+  const uint64_t below = threshold(p);
   dispatch_all(t, [&]<class T>() {
     T* y = static_cast<T*>(y_);
-    const uint64_t below = threshold(p);
-    T values[2];
-    store_whole(values, 0);
-    store_whole(values + 1, 1);
+    T zero, one;
+    store_whole(&zero, 0);
+    store_whole(&one, 1);
+    if (below >> 32) {
+      for (int64_t i = 0; i < n; ++i) y[i] = one;
+      return;
+    }
     parallel_for((n + kWords - 1) / kWords, kTilesPerPiece, [&](int64_t begin, int64_t end) {
       for (int64_t tile = begin; tile < end; ++tile) {
         uint32_t words[kWords];
+        T out[kWords];
         fill_tile(s, tile, words);
-        const int64_t count = min_of(kWords, n - tile * kWords);
-        for (int64_t i = 0; i < count; ++i) y[tile * kWords + i] = words[i] < below ? values[1] : values[0];
+        for (int i = 0; i < kWords; ++i) out[i] = words[i] < uint32_t(below) ? one : zero;
+        memcpy(y + tile * kWords, out, size_t(min_of(kWords, n - tile * kWords)) * sizeof(T));
       }
     });
   });

@@ -97,7 +97,18 @@ Array reduce(const char* op, Reducer reducer, const Array& x, const MaybeDims& d
   return y;
 }
 
+Array count(const char* op, Counter counter, const Array& x, const MaybeDims& dims, bool keepdim) {
+  Plan plan(op, x, dims, keepdim);
+  DType dtype = counter == Counter::Count ? DType::Int64 : x.dtype() == DType::UInt8 ? DType::UInt8 : DType::Bool;
+  if (plan.n() == 0) return filled(plan, counter == Counter::All, dtype);
+  Array y = plan.output(dtype);
+  if (y.numel() == 0) return y;
+  reduce_kernels(x.device()).count(counter, x.dtype(), plan.x.bytes(), y.bytes(), plan.view);
+  return y;
+}
+
 Array sum(const Array& x, const MaybeDims& dims, bool keepdim) {
+  if (x.dtype() == DType::Bool) return count("sum", Counter::Count, x, dims, keepdim);
   return reduce("sum", Reducer::Sum, x, dims, keepdim, 1, 0);
 }
 
@@ -148,15 +159,6 @@ Array logsumexp(const Array& x, const MaybeDims& dims, bool keepdim) {
   return reduce("logsumexp", Reducer::LogSumExp, x, dims, keepdim, 0, -INFINITY);
 }
 
-Array count(const char* op, Counter counter, const Array& x, const MaybeDims& dims, bool keepdim) {
-  Plan plan(op, x, dims, keepdim);
-  DType dtype = counter == Counter::Count ? DType::Int64 : x.dtype() == DType::UInt8 ? DType::UInt8 : DType::Bool;
-  if (plan.n() == 0) return filled(plan, counter == Counter::All, dtype);
-  Array y = plan.output(dtype);
-  if (y.numel() == 0) return y;
-  reduce_kernels(x.device()).count(counter, x.dtype(), plan.x.bytes(), y.bytes(), plan.view);
-  return y;
-}
 Array any(const Array& x, const MaybeDims& dims, bool keepdim) { return count("any", Counter::Any, x, dims, keepdim); }
 Array all(const Array& x, const MaybeDims& dims, bool keepdim) { return count("all", Counter::All, x, dims, keepdim); }
 Array count_nonzero(const Array& x, const MaybeDims& dims) {

@@ -327,6 +327,30 @@ inline void row_chunk(const R& r, const T* x, const Inner& runs, int64_t begin, 
   }
 }
 
+// Bytes are counted 64 at a time, in bytes: a chunk adds at most kChunk / 64 to each.
+inline void row_chunk(const CountNonzero& r, const uint8_t* x, const Inner& runs, int64_t begin, int64_t end,
+                      int64_t* fields) {
+  static_assert(kChunk / 64 < 256);
+  if (runs.stride != 1) {
+    fields[0] = pass_row(MainPass<CountNonzero>{r}, x, runs, begin, end, 0);
+    return;
+  }
+  int64_t total = 0, at = begin % runs.n;
+  Cursor run(runs.outer, begin / runs.n);
+  for (int64_t left = end - begin; left > 0; run.next(), at = 0) {
+    const int64_t n = min_of(runs.n - at, left);
+    const uint8_t* p = x + run.offset + at;
+    left -= n;
+    uint8_t counts[64] = {};
+    int64_t i = 0;
+    for (; i + 64 <= n; i += 64)
+      for (int k = 0; k < 64; ++k) counts[k] = uint8_t(counts[k] + (p[i + k] != 0));
+    for (; i < n; ++i) total += p[i] != 0;
+    for (uint8_t c : counts) total += c;
+  }
+  fields[0] = total;
+}
+
 // finish(fields, o) writes output o.
 template <class R, class T, class Finish>
 void reduce_rows(const R& r, const T* x, const ReduceView& view, const Finish& finish) {
