@@ -85,8 +85,25 @@ Array filled(const Plan& plan, double value, DType dtype) {
   return y;
 }
 
+// x with one of each element that an expanded axis repeats among the reduced ones (the gradient of a sum is such an
+// array).
+Array without_repeats(const Array& x, const Dims& reduced, int64_t* repeats) {
+  Dims shape = x.shape();
+  for (int64_t d : reduced)
+    if (x.strides()[int(d)] == 0 && shape[int(d)] > 1) {
+      *repeats *= shape[int(d)];
+      shape[int(d)] = 1;
+    }
+  return *repeats == 1 ? x : x.view(shape, x.strides());
+}
+
 Array reduce(const char* op, Reducer reducer, const Array& x, const MaybeDims& dims, bool keepdim, double parameter,
              double of_nothing) {
+  if (is_floating(x.dtype()) && reducer == Reducer::Sum) {
+    int64_t repeats = 1;
+    Array once = without_repeats(x, check_dims(op, dims ? *dims : Dims(), x.ndim()), &repeats);
+    if (repeats > 1) return reduce(op, reducer, once, dims, keepdim, parameter / double(repeats), of_nothing);
+  }
   Plan plan(op, x, dims, keepdim);
   bool widens = reducer == Reducer::Sum || reducer == Reducer::Prod;
   DType dtype = widens && !is_floating(x.dtype()) ? DType::Int64 : x.dtype();
