@@ -105,6 +105,12 @@ inline Vec<double> open_unit(Words<double> w) {
   return high * 0x1p-32 + (low + 0.5) * 0x1p-64;
 }
 
+// In double for float too: float's log divides by an instruction whose last bit is not the same everywhere.
+inline Vec<double> portable_log(Vec<double> u) { return log(u); }
+inline Vec<float> portable_log(Vec<float> u) {
+  return through_double([](Vec<double> x, Vec<double>) { return log(x); }, u);
+}
+
 // cos and sin of the angle 2 pi w / 2^bits: the nearest multiple of pi/2, and a Taylor series on [-pi/4, pi/4] for the
 // rest.
 template <class C> void cos_sin(Words<C> w, Vec<C>* cos_out, Vec<C>* sin_out) {
@@ -136,7 +142,7 @@ template <class C> void cos_sin(Words<C> w, Vec<C>* cos_out, Vec<C>* sin_out) {
 template <class C> void normal_tile(const word_t<C>* words, C* out, C mean, C std, bool exponentiate) {
   constexpr int half = kTileElements<C> / 2;
   for (int i = 0; i < half; i += kLanes<C>) {
-    Vec<C> r = sqrt(C(-2) * log(open_unit(load_words<C>(words + i)))), c, s;
+    Vec<C> r = sqrt(C(-2) * portable_log(open_unit(load_words<C>(words + i)))), c, s;
     cos_sin<C>(load_words<C>(words + half + i), &c, &s);
     Vec<C> a = r * c * std + mean, b = r * s * std + mean;
     store(out + i, exponentiate ? exp(a) : a);
@@ -164,7 +170,7 @@ void fill(Distribution d, DType t, void* y_, int64_t n, Stream s, double a, doub
       case Distribution::Exponential:
         return for_tiles(y, n, s, [=, scale = C(1 / a)](const word_t<C>* words, C* out) {
           each_vector<C>(words, out, [=](Words<C> w) {
-            Vec<C> e = -log(open_unit(w));
+            Vec<C> e = -portable_log(open_unit(w));
             return (e > 0 ? e : splat(C(0x1p-33))) * scale;  // u may round to 1, but 0 is no exponential number
           });
         });
@@ -179,7 +185,7 @@ void fill(Distribution d, DType t, void* y_, int64_t n, Stream s, double a, doub
       case Distribution::Geometric:
         return for_tiles(y, n, s, [=, scale = C(1 / ::log1p(-a))](const word_t<C>* words, C* out) {
           each_vector<C>(words, out, [=](Words<C> w) {
-            Vec<C> k = ceil(log(open_unit(w)) * scale);
+            Vec<C> k = ceil(portable_log(open_unit(w)) * scale);
             return k > 1 ? k : splat(C(1));
           });
         });
