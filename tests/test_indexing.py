@@ -275,3 +275,149 @@ def test_scatter_adds_are_the_same_for_any_number_of_threads() -> None:
     in_order = np.zeros((1000, 3), np.float32)
     np.add.at(in_order, index.numpy(), source.numpy())
     np.testing.assert_array_equal(results[0], in_order)
+
+
+# What each program returns must agree between libraries: tensors changed in place, and gradients.
+
+
+def into_a_constant(L: Any, w: Any) -> list[Any]:
+    x = L.zeros(3, 4, dtype=L.float64)
+    x[[0, 2], 1] = w[0, :2] * 2
+    x[1][2] = w[1, 1]
+    x[L.tensor([[True, False, False, True]] * 3)] = w[1, 0]
+    (x * x).sum().backward()
+    return [x, w.grad]
+
+
+def through_views(L: Any, w: Any) -> list[Any]:
+    y = w * 1
+    y[:, 1:] += y[:, :1]
+    first = y[0]
+    y[1] = first
+    first *= 2
+    y.T[2, 0] = w[0, 0]
+    y[y > 6] = 0
+    (y * y).sum().backward()
+    return [first, y, w.grad]
+
+
+def onto_itself(L: Any, w: Any) -> list[Any]:
+    y = w * 1
+    y[:] = y.flip(1)
+    y[...] = y * 2
+    y[0, :2] = y[1, 1:]
+    (y * w).sum().backward()
+    return [y, w.grad]
+
+
+def by_name(L: Any, w: Any) -> list[Any]:
+    y = w * 1
+    y.index_add_(0, L.tensor([0, 0]), w)
+    y.scatter_(1, L.tensor([[2], [0]]), w[:, :1])
+    y.masked_fill_(L.tensor([False, True, False]), 0.5)
+    y.index_put_((L.tensor([1, 1]), L.tensor([2, 2])), w[0, :2], accumulate=True)
+    (y * y).sum().backward()
+    return [y, w.grad]
+
+
+def with_a_cast(L: Any, w: Any) -> list[Any]:
+    x = L.zeros(2, 3, dtype=L.float32)
+    x[:, 1:] = w[:, 1:]
+    (x * x).sum().backward()
+    return [x, w.grad]
+
+
+@pytest.mark.parametrize("program", [into_a_constant, through_views, onto_itself, by_name, with_a_cast])
+def test_programs(program: Any) -> None:
+    start = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    results = [program(L, L.from_numpy(start.copy()).requires_grad_()) for L in (gg, torch)]
+    for ours, theirs in zip(*results):
+        assert str(ours.dtype).rsplit(".", 1)[-1] == str(theirs.dtype).rsplit(".", 1)[-1]
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy())
+
+
+# Long rows and many rows take other paths through the kernels than the samples of the op table.
+
+
+def test_long_rows_sort() -> None:
+    rng = np.random.default_rng(1)
+    for array in (
+        np.round(rng.standard_normal(200_000), 2).astype(np.float32),
+        rng.integers(-(2**40), 2**40, 100_000),
+        rng.integers(0, 50, (3, 90_000)),
+        rng.standard_normal((40, 1000)),
+    ):
+        x = gg.from_numpy(array)
+        order = np.argsort(array, -1, kind="stable")
+        values, indices = gg.sort(x)
+        np.testing.assert_array_equal(indices.numpy(), order)
+        np.testing.assert_array_equal(values.numpy(), np.take_along_axis(array, order, -1))
+        flat, inverse, counts = gg.unique(x, return_inverse=True, return_counts=True)
+        expected = np.unique(array, return_inverse=True, return_counts=True)
+        np.testing.assert_array_equal(flat.numpy(), expected[0])
+        np.testing.assert_array_equal(inverse.numpy(), expected[1].reshape(array.shape))
+        np.testing.assert_array_equal(counts.numpy(), expected[2])
+        for k in (5, 700):
+            np.testing.assert_array_equal(gg.topk(x, k).values.numpy(), -np.sort(-array, -1)[..., :k])
+        middle = array.shape[-1] // 2
+        np.testing.assert_array_equal(gg.kthvalue(x, middle).values.numpy(), np.sort(array, -1)[..., middle - 1])
+
+
+def test_long_rows_search_and_count() -> None:
+    rng = np.random.default_rng(2)
+    row = np.sort(rng.standard_normal(5000))
+    x = rng.standard_normal(30_001)
+    for right in (False, True):
+        found = gg.searchsorted(gg.from_numpy(row), gg.from_numpy(x), right=right)
+        np.testing.assert_array_equal(found.numpy(), np.searchsorted(row, x, "right" if right else "left"))
+    mask = rng.random((300, 700)) < 0.3
+    np.testing.assert_array_equal(gg.nonzero(gg.from_numpy(mask)).numpy(), np.argwhere(mask))
+    counts = gg.histc(gg.from_numpy(np.tile(x, 10)), 50, -2, 2)
+    np.testing.assert_array_equal(counts.numpy(), np.histogram(np.tile(x, 10), 50, (-2, 2))[0])
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((40, 3000), 1), ((3000, 200), 0), ((200_000,), 0), ((5_000_000,), 0)])
+def test_long_rows_scatter(shape: tuple[int, ...], dim: int) -> None:
+    rng = np.random.default_rng(3)
+    index = rng.integers(0, 97, shape)
+    source = rng.integers(-9, 9, shape).astype(np.float32)  # whole numbers: every order has the same sum
+    start = np.zeros([97 if d == dim else n for d, n in enumerate(shape)], np.float32)
+    expected = start.copy()
+    grid = list(np.ogrid[tuple(slice(n) for n in shape)])
+    grid[dim] = index
+    np.add.at(expected, tuple(grid), source)
+    x, i, src = gg.from_numpy(start), gg.from_numpy(index), gg.from_numpy(source)
+    np.testing.assert_array_equal(x.scatter_add(dim, i, src).numpy(), expected)
+    np.testing.assert_array_equal(gg.from_numpy(expected).gather(dim, i).numpy(), expected[tuple(grid)])
+    bad = index.copy()
+    bad.reshape(-1)[-5] = 97
+    with pytest.raises(IndexError, match="index 97 is out of bounds"):
+        x.scatter_add(dim, gg.from_numpy(bad), src)
+    assert not x.numpy().any()
+
+
+def test_the_last_write_stays() -> None:
+    rng = np.random.default_rng(4)
+    for inner in (1, 3, 40, 5000):
+        n = 40_000 // inner + 200
+        index, source = rng.integers(0, 50, n), rng.standard_normal((n, inner))
+        expected = np.zeros((50, inner))
+        expected[index] = source
+        np.testing.assert_array_equal(
+            gg.zeros(50, inner, dtype=gg.float64).index_copy(0, gg.from_numpy(index), gg.from_numpy(source)).numpy(),
+            expected,
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_gradient_of_a_large_table(dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    index = rng.integers(0, 3000, (50, 100))
+    dy = rng.integers(-4, 4, (50, 100, 24)).astype(np.float32)
+    weight = gg.zeros(3000, 24, dtype=getattr(gg, dtype)).requires_grad_()
+    y = gg.nn.functional.embedding(gg.from_numpy(index), weight, padding_idx=7)
+    y.backward(gg.from_numpy(dy).to(weight.dtype))
+    expected = np.zeros((3000, 24), np.float32)
+    np.add.at(expected, index, dy)
+    expected[7] = 0
+    np.testing.assert_array_equal(weight.grad.float().numpy(), expected)

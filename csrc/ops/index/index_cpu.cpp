@@ -43,7 +43,8 @@ int64_t index_offsets(int count, const int64_t* const* index, const int64_t* siz
         int64_t i = from[j];
         i += i < 0 ? lift : 0;
         ok &= uint64_t(i) < uint64_t(extent);
-        offsets[j] = (k ? offsets[j] : 0) + i * step;
+        // Unsigned: an index that is out of bounds may be any number.
+        offsets[j] = int64_t(uint64_t(k ? offsets[j] : 0) + uint64_t(i) * uint64_t(step));
       }
       if (ok) continue;
       for (int64_t j = begin; j < end; ++j)

@@ -103,7 +103,7 @@ class Key:
             else:
                 axis += _axes_of(item)
                 out += type(item) is not int
-        changes = not self.indices or any(item is not ALL and item is not Ellipsis for item in view)
+        changes = not self.indices or any(item is not Ellipsis and item != ALL for item in view)
         self.view = tuple(view) if changes else None
 
     def _pick(self, axis: int, index: Any) -> None:
