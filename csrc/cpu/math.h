@@ -16,15 +16,9 @@ namespace gg::GG_ISA {
 namespace {
 
 template <class V> struct lane_of;
-template <> struct lane_of<Vec<float>> {
-  using type = float;
-};
-template <> struct lane_of<Vec<double>> {
-  using type = double;
-};
-template <> struct lane_of<Vec<int64_t>> {
-  using type = int64_t;
-};
+template <> struct lane_of<Vec<float>> { using type = float; };
+template <> struct lane_of<Vec<double>> { using type = double; };
+template <> struct lane_of<Vec<int64_t>> { using type = int64_t; };
 template <class V> using lane_t = typename lane_of<V>::type;
 template <class V> using mask_t = Mask<lane_t<V>>;
 
@@ -68,6 +62,18 @@ template <class V, class F> __attribute__((noinline)) V call_each(V x, V y, F f)
   return x;
 }
 
+// Two halves as one vector. (By way of memory a load would span two stores and wait for both.)
+template <class V, class H> inline V join(H low, H high) {
+  constexpr int n = sizeof(V) / 4;
+  static_assert(sizeof(H) * 2 == sizeof(V));
+  if constexpr (n == 16)
+    return bit_cast<V>(__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  else if constexpr (n == 8)
+    return bit_cast<V>(__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7));
+  else
+    return bit_cast<V>(__builtin_shufflevector(low, high, 0, 1, 2, 3));
+}
+
 // f of the double vectors that hold the lower and the upper half of the float lanes.
 template <class F> inline Vec<float> through_double(F f, Vec<float> x, Vec<float> y = Vec<float>{}) {
   using Half = typename Packed<float, kLanes<double>>::type;
@@ -77,8 +83,7 @@ template <class F> inline Vec<float> through_double(F f, Vec<float> x, Vec<float
   for (int i = 0; i < 2; ++i)
     a[i] = __builtin_convertvector(
         f(__builtin_convertvector(a[i], Vec<double>), __builtin_convertvector(b[i], Vec<double>)), Half);
-  memcpy(&x, a, sizeof x);
-  return x;
+  return join<Vec<float>>(a[0], a[1]);
 }
 
 template <class V> inline V abs(V x) {
@@ -398,8 +403,8 @@ inline void reduce_angle(Vec<float> x, Vec<int32_t>& q, Vec<float>& r) {
     b[i] = __builtin_convertvector(bit_cast<Vec<int64_t>>(shifted), HalfInt);  // its low half holds k
     a[i] = __builtin_convertvector((d - k * 0x1.921fb544p+0) - k * 0x1.0b4611a626331p-34, Half);
   }
-  memcpy(&q, b, sizeof q);
-  memcpy(&r, a, sizeof r);
+  q = join<Vec<int32_t>>(b[0], b[1]);
+  r = join<Vec<float>>(a[0], a[1]);
 }
 inline Vec<float> sin_of_reduced(Vec<float> r) {
   Vec<float> z = r * r;
