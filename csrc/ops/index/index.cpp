@@ -112,8 +112,8 @@ Array all_offsets(const Dims& shape, const Dims& strides) {
   int64_t* to = out.data<int64_t>();
   int64_t made = 1;
   to[0] = 0;
-  for (int d = 0; d < shape.n;
-       ++d) {  // each offset made so far becomes a run; from the back, so that none is overwritten
+  // Axis by axis, each offset made so far becomes a run of them; from the back, so that none is overwritten.
+  for (int d = 0; d < shape.n; ++d) {
     for (int64_t i = made - 1; i >= 0; --i)
       for (int64_t k = shape[d] - 1; k >= 0; --k) to[i * shape[d] + k] = to[i] + k * strides[d];
     made *= shape[d];
