@@ -115,6 +115,7 @@ def check_gradients(model: gg.nn.Module, x: Tensor, y: Tensor, samples: int = 8)
         values = parameter.detach().numpy()  # the same memory: numpy moves the weights, the model computes
         gradient = parameter.grad.numpy()
         directions = [random.standard_normal(values.shape)]
+        directions[0] /= np.linalg.norm(directions[0])  # a longer step would cross kinks of ReLU and max pooling
         for flat in random.choice(values.size, min(samples, values.size), replace=False):
             one = np.zeros(values.size)
             one[flat] = 1.0
