@@ -20,6 +20,14 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b 
 inline int64_t floor_div(int64_t a, int64_t b) { return -ceil_div(-a, b); }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t divisor(int64_t a, int64_t b) {  // the greatest common one
+  while (b) {
+    const int64_t r = a % b;
+    a = b;
+    b = r;
+  }
+  return a;
+}
 inline int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
 // One axis: output o reads padded coordinate o*stride + start + t*step for tap t; coordinate i is x[i - pad] or the
@@ -30,15 +38,7 @@ struct WindowAxis {
   int64_t coordinate(int64_t t) const { return start + t * step; }
   int64_t shift(int64_t t) const { return coordinate(t) / stride; }
   // Taps whose coordinates agree modulo stride read the same phase: t and t + slots().
-  int64_t slots() const {
-    int64_t a = stride, b = step < 0 ? -step : step;
-    while (b) {
-      int64_t r = a % b;
-      a = b;
-      b = r;
-    }
-    return larger(1, smaller(taps, stride / a));
-  }
+  int64_t slots() const { return larger(1, smaller(taps, stride / divisor(stride, step < 0 ? -step : step))); }
   int64_t phase(int64_t slot) const { return taps ? coordinate(slot) % stride : 0; }
   int64_t max_shift() const { return taps ? larger(shift(0), shift(taps - 1)) : 0; }
   // Positions [first, last) of a phase hold elements of x, the others border.
@@ -60,6 +60,25 @@ struct WindowAxis {
     int64_t c = coordinate(t) - pad;  // o*stride + c in [0, in)
     int64_t o = larger(0, ceil_div(-c, stride));
     return o < out && o * stride + c < in;
+  }
+  // Leaves out the taps at both ends that only ever see the border, and the border before the first tap. Returns how
+  // many taps were left out at the beginning.
+  int64_t trim() {
+    const int64_t low = pad - (out - 1) * stride, high = pad + in - 1;  // coordinates outside of these see border only
+    int64_t begin = step > 0 ? ceil_div(low - start, step) : ceil_div(start - high, -step);
+    int64_t end = step > 0 ? floor_div(high - start, step) + 1 : floor_div(start - low, -step) + 1;
+    begin = smaller(larger(begin, 0), taps);
+    end = larger(begin, smaller(end, taps));
+    while (begin < end && !alive(begin)) ++begin;
+    while (begin < end && !alive(end - 1)) --end;
+    start += begin * step;
+    taps = end - begin;
+    if (taps > 0) {
+      const int64_t nearest = smaller(start, coordinate(taps - 1)) / stride * stride;
+      start -= nearest;
+      pad -= nearest;
+    }
+    return begin;
   }
 
  private:

@@ -3,6 +3,7 @@
 
 #include "core/array.h"
 #include "core/check.h"
+#include "ops/conv/attributes.h"
 #include "ops/conv/fold.h"
 #include "python/bind.h"
 
@@ -10,15 +11,6 @@ namespace gg {
 namespace {
 
 std::string op_name(const char* stem, int nd) { return message(stem, nd, "d"); }
-
-// An attribute given once for all axes or per axis.
-Dims per_axis(const std::string& op, const char* what, const Dims& given, int nd, int64_t least) {
-  check<ValueError>(given.n == 1 || given.n == nd, op, ": ", what, " ", given, " has ", given.n, " numbers; 1 or ", nd,
-                    " are needed");
-  Dims all = given.n == nd ? given : Dims::filled(nd, given[0]);
-  for (int64_t v : all) check<ValueError>(v >= least, op, ": ", what, " ", given, " must be at least ", least);
-  return all;
-}
 
 struct Attributes {
   Dims stride, pad, pad_end, dilation;
@@ -39,7 +31,8 @@ Attributes check_attributes(const std::string& op, int nd, const Dims& stride, c
   a.pad = per_axis(op, "padding", begin, nd, 0);
   a.pad_end = per_axis(op, "padding", end, nd, 0);
   a.groups = groups;
-  check<ValueError>(groups >= 1, op, ": groups ", groups, " must be at least 1");
+  check<ValueError>(groups >= 1 && groups < (int64_t(1) << 31), op, ": groups ", groups,
+                    " must be at least 1 and less than 2^31");
   return a;
 }
 

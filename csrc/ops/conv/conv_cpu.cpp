@@ -34,17 +34,8 @@ struct Problem {
   int64_t y_channel, y_start;
   OutputMap map;
 
-  // Leaves out the taps at the ends of each axis that only ever see the border.
   void trim() {
-    for (int i = 0; i < 3; ++i) {
-      WindowAxis& a = axis[i];
-      int64_t begin = 0, end = a.taps;
-      while (begin < end && !a.alive(begin)) ++begin;
-      while (begin < end && !a.alive(end - 1)) --end;
-      a.start += begin * a.step;
-      a.taps = end - begin;
-      w_start += begin * w_tap[i];
-    }
+    for (int i = 0; i < 3; ++i) w_start += axis[i].trim() * w_tap[i];
   }
   int64_t taps() const { return axis[0].taps * axis[1].taps * axis[2].taps; }
   // f(number, index of its weight, its tap on each axis)
@@ -375,9 +366,9 @@ template <class T> void conv_data_grad_t(const ConvShape& s, const T* dy, const 
   };
   auto phase_of = [&](int i, int64_t phase) {
     const int64_t stride = s.stride[i], dilation = s.dilation[i], pad = s.pad[i];
-    int64_t r0 = 0, step = 1;
+    int64_t r0 = 0;
     while (r0 < s.kernel[i] && r0 * dilation % stride != phase) ++r0;
-    while (step * dilation % stride != 0) ++step;
+    const int64_t step = stride / divisor(stride, dilation);
     Phase a;
     a.first_tap = r0;
     a.tap_step = step;
@@ -389,10 +380,13 @@ template <class T> void conv_data_grad_t(const ConvShape& s, const T* dy, const 
     a.axis = {s.out[i], larger(0, u1 - u0 + 1), 1, back - u0, taps, back - near, -step * dilation / stride};
     return a;
   };
-  for (int64_t a = 0; a < s.stride[0]; ++a)
-    for (int64_t b = 0; b < s.stride[1]; ++b)
-      for (int64_t c = 0; c < s.stride[2]; ++c) {
-        const Phase phase[3] = {phase_of(0, a), phase_of(1, b), phase_of(2, c)};
+  // The phases that dx has: at most as many as elements.
+  auto phases = [&](int i) { return smaller(s.stride[i], s.in[i]); };
+  auto nth_phase = [&](int i, int64_t n) { return phase_of(i, (s.pad[i] + n) % s.stride[i]); };
+  for (int64_t a = 0; a < phases(0); ++a)
+    for (int64_t b = 0; b < phases(1); ++b)
+      for (int64_t c = 0; c < phases(2); ++c) {
+        const Phase phase[3] = {nth_phase(0, a), nth_phase(1, b), nth_phase(2, c)};
         p.map = {f.x_image, {}};
         p.w_start = p.y_start = 0;
         bool empty = false;

@@ -3,22 +3,16 @@
 
 #include "core/array.h"
 #include "core/check.h"
+#include "ops/conv/attributes.h"
 #include "python/bind.h"
 
 namespace gg {
 namespace {
 
-Dims pair_of(const char* op, const char* what, const Dims& given, int64_t least) {
-  check<ValueError>(given.n == 1 || given.n == 2, op, ": ", what, " ", given, " has ", given.n,
-                    " numbers; 1 or 2 are needed");
-  for (int64_t v : given) check<ValueError>(v >= least, op, ": ", what, " ", given, " must be at least ", least);
-  return {given[0], given[given.n - 1]};
-}
-
 FoldShape fold_shape(const char* op, const Dims& in, const Dims& kernel, const Dims& dilation, const Dims& padding,
                      const Dims& stride) {
-  const Dims k = pair_of(op, "kernel_size", kernel, 1), d = pair_of(op, "dilation", dilation, 1),
-             p = pair_of(op, "padding", padding, 0), t = pair_of(op, "stride", stride, 1);
+  const Dims k = per_axis(op, "kernel_size", kernel, 2, 1), d = per_axis(op, "dilation", dilation, 2, 1),
+             p = per_axis(op, "padding", padding, 2, 0), t = per_axis(op, "stride", stride, 2, 1);
   FoldShape s;
   for (int i = 0; i < 2; ++i) {
     s.in[i] = in[i];
@@ -54,7 +48,7 @@ Array fold_forward(const Array& columns, const Dims& output_size, const Dims& ke
                    const Dims& padding, const Dims& stride) {
   check_floating("fold", "input", columns);
   check<ShapeError>(columns.ndim() == 3, "fold: input ", columns, " needs the axes (N, C*kh*kw, L) or (C*kh*kw, L)");
-  const Dims size = pair_of("fold", "output_size", output_size, 1);
+  const Dims size = per_axis("fold", "output_size", output_size, 2, 1);
   FoldShape s = fold_shape("fold", size, kernel, dilation, padding, stride);
   const int64_t taps = s.kernel[0] * s.kernel[1], blocks = s.out[0] * s.out[1];
   check<ShapeError>(columns.size(1) % taps == 0, "fold: input ", columns, ": ", columns.size(1),

@@ -3,19 +3,13 @@
 
 #include "core/array.h"
 #include "core/check.h"
+#include "ops/conv/attributes.h"
 #include "python/bind.h"
 
 namespace gg {
 namespace {
 
 std::string op_name(const char* stem, int64_t nd) { return message(stem, nd, "d"); }
-
-Dims per_axis(const std::string& op, const char* what, const Dims& given, int nd, int64_t least) {
-  check<ValueError>(given.n == 1 || given.n == nd, op, ": ", what, " ", given, " has ", given.n, " numbers; 1 or ", nd,
-                    " are needed");
-  for (int64_t v : given) check<ValueError>(v >= least, op, ": ", what, " ", given, " must be at least ", least);
-  return given.n == nd ? given : Dims::filled(nd, given[0]);
-}
 
 void check_input(const std::string& op, const Array& x, int nd) {
   check<ShapeError>(x.ndim() == nd + 1 || x.ndim() == nd + 2, op, ": input ", x, " has ", x.ndim(), " axes; ", nd + 1,

@@ -32,30 +32,46 @@ template <class C> constexpr C lowest() {
 
 int64_t volume(const int64_t (&n)[3]) { return n[0] * n[1] * n[2]; }
 
+// The windows of a shape, without the taps that only ever see padding; skipped: how many are left out before each axis.
+struct TrimmedAxes {
+  WindowAxis axis[3];
+  int64_t skipped[3];
+  explicit TrimmedAxes(const PoolShape& s) {
+    for (int i = 0; i < 3; ++i) {
+      axis[i] = {s.in[i], s.out[i], s.stride[i], s.pad[i], s.kernel[i], 0, s.dilation[i]};
+      skipped[i] = axis[i].trim();
+    }
+  }
+};
+
 // What the sliding kernels share: windows, tap offsets, and how planes are grouped.
 struct Sliding {
+  TrimmedAxes axes;
   Windows windows;
   OutputMap map;
   int64_t taps, together, line, width;  // together: planes whose lines are cut at once
 
   Sliding(const PoolShape& s, int64_t width)
-      : windows({{s.in[0], s.out[0], s.stride[0], s.pad[0], s.kernel[0], 0, s.dilation[0]},
-                 {s.in[1], s.out[1], s.stride[1], s.pad[1], s.kernel[1], 0, s.dilation[1]},
-                 {s.in[2], s.out[2], s.stride[2], s.pad[2], s.kernel[2], 0, s.dilation[2]}}),
+      : axes(s),
+        windows(axes.axis),
         map{volume(s.out), {s.out[1] * s.out[2], s.out[2], 1}},
-        taps(volume(s.kernel)),
+        taps(axes.axis[0].taps * axes.axis[1].taps * axes.axis[2].taps),
         width(width) {
     together = larger(1, smaller(s.planes, kLinePositions / (windows.image * windows.slots)));
     line = windows.line(together, width);
   }
-  // f(number, offset in the lines, offset in a plane)
+  // f(number, offset in the lines, offset in a plane from that of the first tap)
   template <class F> void each_tap(const PoolShape& s, const F& f) const {
     int64_t i = 0;
-    for (int64_t a = 0; a < s.kernel[0]; ++a)
-      for (int64_t b = 0; b < s.kernel[1]; ++b)
-        for (int64_t c = 0; c < s.kernel[2]; ++c, ++i)
+    for (int64_t a = 0; a < axes.axis[0].taps; ++a)
+      for (int64_t b = 0; b < axes.axis[1].taps; ++b)
+        for (int64_t c = 0; c < axes.axis[2].taps; ++c, ++i)
           f(i, windows.offset(a, b, c, line),
             (a * s.dilation[0] * s.in[1] + b * s.dilation[1]) * s.in[2] + c * s.dilation[2]);
+  }
+  // Where the first tap of output o of an axis reads.
+  int64_t start(const PoolShape& s, int axis, int64_t o) const {
+    return o * s.stride[axis] - s.pad[axis] + axes.skipped[axis] * s.dilation[axis];
   }
   int64_t groups(int64_t planes) const { return ceil_div(planes, together); }
   int64_t grain(const PoolShape& s) const {
@@ -144,8 +160,7 @@ template <class T, class X, bool kIndex> void max_pool(const PoolShape& s, const
           store_row(best + r->at, y + plane * out + r->y, r->count);
           if constexpr (kIndex) {
             const int64_t o = r->y % out, w = o % s.out[2], h = o / s.out[2] % s.out[1], d = o / s.out[2] / s.out[1];
-            const int64_t base = ((d * s.stride[0] - s.pad[0]) * s.in[1] + h * s.stride[1] - s.pad[1]) * s.in[2] +
-                                 w * s.stride[2] - s.pad[2];
+            const int64_t base = (p.start(s, 0, d) * s.in[1] + p.start(s, 1, h)) * s.in[2] + p.start(s, 2, w);
             X* to = index + plane * out + r->y;
             bool found = true;
             for (int64_t i = 0; i < r->count; ++i) {
