@@ -14,18 +14,10 @@ namespace gg::GG_ISA {
 namespace {
 
 template <int Bytes> struct unsigned_of;
-template <> struct unsigned_of<1> {
-  using type = uint8_t;
-};
-template <> struct unsigned_of<2> {
-  using type = uint16_t;
-};
-template <> struct unsigned_of<4> {
-  using type = uint32_t;
-};
-template <> struct unsigned_of<8> {
-  using type = uint64_t;
-};
+template <> struct unsigned_of<1> { using type = uint8_t; };
+template <> struct unsigned_of<2> { using type = uint16_t; };
+template <> struct unsigned_of<4> { using type = uint32_t; };
+template <> struct unsigned_of<8> { using type = uint64_t; };
 template <class T> using Key = typename unsigned_of<sizeof(T)>::type;
 
 template <class T> constexpr bool kIsFloating = is_floating(dtype_of<T>::value);
