@@ -49,16 +49,20 @@ template <class T> Stats<compute_t<T>> row_stats(const T* x, int64_t n) {
 
 template <class T> void softmax_row(const T* x, T* y, int64_t n, bool log) {
   using C = compute_t<T>;
-  constexpr bool keeps_exp = sizeof(T) == sizeof(C);  // a 16-bit y would round the exponentials twice
-  if (!log && keeps_exp && n <= kCachedRow) {
+  // The exponentials wait in y itself; a 16-bit y would round them twice, so they wait beside it.
+  constexpr bool in_place = sizeof(T) == sizeof(C);
+  if (!log && n <= (in_place ? kCachedRow : kBlock)) {
+    C beside[in_place ? 1 : kBlock];
+    C* e = beside;
+    if constexpr (in_place) e = y;
     C m = reduce_row<C>(n, C(-kInfinity), [&](int64_t i, auto part) { return load_part(x + i, part); }, Max{});
     C s = sum_row<C>(n, [&](int64_t i, auto part) {
-      Vec<C> e = exp(load_part(x + i, part) - m);
-      store_part(y + i, e, part);
-      return e;
+      Vec<C> v = exp(load_part(x + i, part) - m);
+      store_part(e + i, v, part);
+      return v;
     });
     C scale = 1 / s;
-    for_vectors<C>(n, [&](int64_t i, auto part) { store_part(y + i, load_part(y + i, part) * scale, part); });
+    for_vectors<C>(n, [&](int64_t i, auto part) { store_part(y + i, load_part(e + i, part) * scale, part); });
     return;
   }
   auto [m, s] = row_stats(x, n);
