@@ -74,7 +74,7 @@ def samples(r: Random) -> list[Sample]:
 def composite(
     q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False, scale: float | None = None
 ) -> Any:
-    return attention_composite(q, k, v, attn_mask, is_causal, scale or 1 / math.sqrt(q.shape[-1]), None)
+    return attention_composite(q, k, v, attn_mask, is_causal, scale or 1 / math.sqrt(max(q.shape[-1], 1)), None)
 
 
 def bad(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], **kwargs: Any) -> Any:

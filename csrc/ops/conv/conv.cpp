@@ -49,7 +49,7 @@ ConvShape make_shape(int nd, int64_t batch, int64_t in_channels, int64_t out_cha
     s.in[i] = j < 0 ? 1 : in[j];
     s.out[i] = j < 0 ? 1 : out[j];
     s.kernel[i] = j < 0 ? 1 : kernel[j];
-    s.stride[i] = j < 0 ? 1 : a.stride[j];
+    s.stride[i] = j < 0 || out[j] <= 1 ? 1 : a.stride[j];  // a single window takes no step, however long
     s.pad[i] = j < 0 ? 0 : a.pad[j];
     s.dilation[i] = j < 0 ? 1 : a.dilation[j];
   }
