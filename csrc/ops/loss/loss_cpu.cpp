@@ -61,9 +61,7 @@ template <PointwiseLoss kind, class V, class C> inline V loss_slope(V x, V t, C 
   __builtin_unreachable();
 }
 
-template <PointwiseLoss k> struct Kind {
-  static constexpr PointwiseLoss kind = k;
-};
+template <PointwiseLoss k> struct Kind { static constexpr PointwiseLoss kind = k; };
 template <int i = 0, class F> inline void dispatch_kind(PointwiseLoss kind, const F& f) {
   if (int(kind) == i)
     f(Kind<PointwiseLoss(i)>{});

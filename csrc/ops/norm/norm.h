@@ -14,15 +14,9 @@
 
 namespace gg {
 
-struct LayerShape {
-  int64_t rows, n, groups;
-};
-struct GroupShape {
-  int64_t N, G, K, S;
-};
-struct BatchShape {
-  int64_t N, C, S;
-};
+struct LayerShape { int64_t rows, n, groups; };
+struct GroupShape { int64_t N, G, K, S; };
+struct BatchShape { int64_t N, C, S; };
 
 struct NormKernels {
   void (*layer_norm_forward)(DType, const void* x, const void* weight, const void* bias, void* y, void* mean,

@@ -233,9 +233,7 @@ void group_norm_forward(DType t, const void* x_, const void* weight_, const void
 }
 
 // Sums over a run of dy and of dy (x - mean).
-template <class C> struct GradientSums {
-  C dy = 0, dyx = 0;
-};
+template <class C> struct GradientSums { C dy = 0, dyx = 0; };
 template <class T> GradientSums<compute_t<T>> gradient_sums(const T* dy, const T* x, int64_t n, compute_t<T> mean) {
   using C = compute_t<T>;
   Vec<C> sum{};
@@ -421,9 +419,7 @@ template <class T> struct BatchNorm {
   }
 
   // out = dy * by_dy[c] + (x - mean[c]) * by_x[c] + constant[c]; the forward has no dy.
-  struct Affine {
-    const C *mean, *by_x, *constant, *by_dy;
-  };
+  struct Affine { const C *mean, *by_x, *constant, *by_dy; };
   void affine_channel(const T* dy, T* out, const Affine& f, int64_t c, int64_t begin, int64_t end) const {
     C m = f.mean[c], by_x = f.by_x[c], constant = f.constant[c];
     for (int64_t i = begin; i < end; ++i) {

@@ -12,9 +12,7 @@
 namespace gg {
 namespace {
 
-struct Axis {
-  int64_t outer = 1, n = 1, inner = 1;
-};
+struct Axis { int64_t outer = 1, n = 1, inner = 1; };
 
 // x seen as (outer, n, inner) around one axis; a 0-d array is one row of one element.
 Axis around(const Dims& shape, int dim) {

@@ -105,9 +105,7 @@ void softmax_columns(const T* x, T* y, int64_t n, int64_t inner, Part part, bool
 }
 
 // Calls f with K (as a type's ::k) and Part for each group of columns in [0, inner) of each outer slice, in parallel.
-template <int N> struct Vectors {
-  static constexpr int k = N;
-};
+template <int N> struct Vectors { static constexpr int k = N; };
 template <class C, class F> void for_columns(int64_t outer, int64_t n, int64_t inner, const F& f) {
   constexpr int64_t L = kLanes<C>, wide = L * kColumnVectors;
   int64_t groups = (inner + wide - 1) / wide;

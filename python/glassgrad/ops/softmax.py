@@ -112,7 +112,7 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     """
     from glassgrad.ops.random import rand_like
 
-    uniform = rand_like(logits.detach()).clamp(min=2.0**-24, max=1 - 2.0**-12 if logits.itemsize == 2 else None)
+    uniform = rand_like(logits.detach()).clamp(min=2.0**-24)  # a 0 would make the noise -inf
     y = softmax((logits - (-uniform.log()).log()) / tau, dim)
     if not hard:
         return y
