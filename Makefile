@@ -49,8 +49,9 @@ dev:
 	$(DEV) -B build/dev -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/python/glassgrad > /dev/null
 	cmake --build build/dev -j $(JOBS)
 
+# numpy and pytest do: the module is built here and not installed.
 sanitize: $(VENV)/tools
-	$(INSTALL) ".[test]"
+	$(PY) -m pip install --quiet numpy "pytest>=8" pytest-xdist
 	mkdir -p build/sanitize/python && cp -r python/glassgrad build/sanitize/python/
 	$(VENV)/bin/cmake -S . -G Ninja -B build/sanitize -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja -DGLASSGRAD_NATIVE=ON \
 	  -DGLASSGRAD_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(PY) -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir) \
@@ -58,7 +59,7 @@ sanitize: $(VENV)/tools
 	$(VENV)/bin/cmake --build build/sanitize -j $(JOBS)
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	  PYTHONPATH=build/sanitize/python $(PY) -m pytest -p no:cacheprovider -q tests/test_op_table.py
+	  PYTHONPATH=build/sanitize/python $(PY) -m pytest -p no:cacheprovider -q -n $(JOBS) --dist worksteal tests/test_op_table.py
 
 clean:
 	rm -rf build $(VENV)

@@ -1,5 +1,7 @@
 """glassgrad: a deep-learning framework that a person can read through.
 
+One step of training:
+
     import glassgrad as gg
 
     x = gg.randn(32, 784)
@@ -16,7 +18,7 @@ import math
 from glassgrad._core import (
     ShapeError,
     bfloat16,
-    bool,  # noqa: A004
+    bool,
     device,
     dtype,
     float16,
@@ -173,11 +175,11 @@ from glassgrad.ops.elementwise import (
 
 # reduce
 from glassgrad.ops.reduce import (
-    all,  # noqa: A004
+    all,
     amax,
     amin,
     aminmax,
-    any,  # noqa: A004
+    any,
     argmax,
     argmin,
     count_nonzero,
@@ -185,9 +187,9 @@ from glassgrad.ops.reduce import (
     diff,
     dist,
     logsumexp,
-    max,  # noqa: A004
+    max,
     mean,
-    min,  # noqa: A004
+    min,
     nanmean,
     nansum,
     norm,
@@ -195,7 +197,7 @@ from glassgrad.ops.reduce import (
     renorm,
     std,
     std_mean,
-    sum,  # noqa: A004
+    sum,
     trace,
     trapezoid,
     var,
@@ -443,5 +445,5 @@ __version__ = "0.1.0"
 
 inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
 
-half, float, double = float16, float32, float64  # noqa: A001
-short, int, long = int16, int32, int64  # noqa: A001
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64

@@ -123,7 +123,7 @@ def _version() -> str:
 
 
 def memory_stats() -> dict[str, int]:
-    """The CPU allocator's counters: bytes in use, their peak, bytes kept for reuse, requests and how many the cache served.
+    """The CPU allocator's counters: bytes in use, their peak, bytes kept for reuse, requests and cache hits.
 
     >>> sorted(gg.memory_stats())
     ['allocated_bytes', 'allocations', 'cache_hits', 'cached_bytes', 'peak_allocated_bytes']

@@ -32,9 +32,9 @@ def set_printoptions(
 ) -> None:
     """Sets how tensors are printed.
 
-    precision: digits after the point; threshold: elements above which the middle is left out; edgeitems: how many are then
-    shown at each end; linewidth: columns; profile: 'default', 'short' or 'full'; sci_mode: scientific notation, or None to
-    choose.
+    precision: digits after the point; threshold: elements above which the middle is left out; edgeitems: how many are
+    then shown at each end; linewidth: columns; profile: 'default', 'short' or 'full'; sci_mode: scientific notation, or
+    None to choose.
 
     >>> gg.set_printoptions(precision=2)
     >>> gg.tensor([1.0, 2.5])

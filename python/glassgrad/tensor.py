@@ -1,7 +1,7 @@
 """Tensor: the one object users hold, its operators and methods, each one line to the op that does the work.
 
-The class adds no state: array, gradient and graph node are members of the core's heap type (csrc/python/tensor.h). A plain
-assignment makes an op's function a method, so a method call costs no more than the function.
+The class adds no state: array, gradient and graph node are members of the core's heap type (csrc/python/tensor.h). A
+plain assignment makes an op's function a method, so a method call costs no more than the function.
 """
 
 from __future__ import annotations
@@ -224,8 +224,8 @@ class Tensor(core.TensorBase):
     def __bool__(self) -> bool:
         if self.numel() != 1:
             raise RuntimeError(
-                f"bool: the truth of a tensor {tuple(self.shape)} {self.dtype} with {self.numel()} elements is ambiguous; "
-                "use .any() or .all()"
+                f"bool: the truth of a tensor {tuple(self.shape)} {self.dtype} with {self.numel()} elements is "
+                "ambiguous; use .any() or .all()"
             )
         return bool(self.item())
 

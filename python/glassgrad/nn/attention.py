@@ -17,7 +17,7 @@ __all__ = ["MultiheadAttention"]
 
 
 class MultiheadAttention(Module):
-    """Attention of several heads (Vaswani et al. 2017): query (L, N, E), key and value (S, N, ·), or (N, L, E) batch_first.
+    """Attention of several heads (Vaswani et al. 2017): query (L, N, E), key, value (S, N, ·); batch_first: (N, L, E).
 
     in_proj_weight (3E, E) holds the query, key and value projections in that order; with other sizes of key or value
     (kdim, vdim) they are q_proj_weight, k_proj_weight and v_proj_weight. In the masks True blocks.

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
 __all__ = [
-    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LayerNorm",
-    "LocalResponseNorm", "RMSNorm",
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
+    "LayerNorm", "LocalResponseNorm", "RMSNorm",
 ]  # fmt: skip
 
 
@@ -253,7 +253,7 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """Divides by the root mean square over the last axes (Zhang and Sennrich 2019): y = x / sqrt(mean(x²) + eps) weight.
+    """Divides by the root mean square over the last axes: y = x / sqrt(mean(x²) + eps) weight (Zhang, Sennrich 2019).
 
     >>> gg.nn.RMSNorm(4)(gg.ones(1, 4)).shape
     (1, 4)

@@ -36,7 +36,9 @@ def _shape(sizes: tuple[Any, ...], size: Size | None) -> Any:
 def _dtype_of(value: Any) -> Any:
     if isinstance(value, core.TensorBase):
         return value.dtype
-    return core.bool if isinstance(value, builtins.bool) else core.int64 if isinstance(value, int) else core.get_default_dtype()
+    if isinstance(value, builtins.bool):
+        return core.bool
+    return core.int64 if isinstance(value, int) else core.get_default_dtype()
 
 
 def empty(

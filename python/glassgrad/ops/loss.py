@@ -384,7 +384,8 @@ def gaussian_nll_loss(
     """(log v + (x - t)^2 / v) / 2 with v = max(var, eps); `full` adds log(2 pi) / 2. (Nix and Weigend, 1994.)
 
     Sizes 1 of input and target are repeated, which PyTorch documents for this loss alone. `var` has the input's shape,
-    or lacks the last axis, or has one size 1 where the input has more. The bound eps is out of the gradient's sight. Raises ShapeError where shapes do not fit and ValueError for a negative variance.
+    or lacks the last axis, or has one size 1 where the input has more. The bound eps is out of the gradient's sight.
+    Raises ShapeError where shapes do not fit and ValueError for a negative variance.
 
     >>> gg.nn.functional.gaussian_nll_loss(gg.tensor([1.0]), gg.tensor([2.0]), gg.tensor([1.0]))
     tensor(0.5000)

@@ -1,15 +1,16 @@
 """Multi-head attention as a function of its projections (Vaswani et al. 2017, section 3.2.2).
 
-    Q, K, V = query Wqᵀ + bq, ...   split into H heads of E/H   softmax(Q Kᵀ / sqrt(E/H) + mask) V   joined, times Woᵀ + bo
+    Q, K, V = query Wqᵀ + bq, ...   split into H heads of E/H   softmax(Q Kᵀ / sqrt(E/H) + mask) V   joined,
+    times Woᵀ + bo
 
-Sequence first: query (L, N, E), key and value (S, N, ·); or without N. Where the weights are not asked for, the fused attention
-kernel runs and the (L, S) matrix never exists.
+Sequence first: query (L, N, E), key and value (S, N, ·); or without N. Where the weights are not asked for, the fused
+attention kernel runs and the (L, S) matrix never exists.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 
@@ -55,8 +56,9 @@ def multi_head_attention_forward(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of several heads between projected sequences; returns the output and, if asked for, the weights.
 
-    query (L, N, E), key and value (S, N, ·), or all without N; output (L, N, E), weights (N, L, S), or (N, H, L, S) unless
-    averaged. In the masks True blocks: attn_mask (L, S) or (N H, L, S), key_padding_mask (N, S); float masks are added.
+    query (L, N, E), key and value (S, N, ·), or all without N; output (L, N, E), weights (N, L, S), or (N, H, L, S)
+    unless averaged. In the masks True blocks: attn_mask (L, S) or (N H, L, S), key_padding_mask (N, S); float masks are
+    added.
 
     >>> x = gg.ones(3, 1, 2)
     >>> eye = gg.eye(2)
@@ -76,8 +78,8 @@ def multi_head_attention_forward(
     batched = query.ndim == 3
     if query.ndim not in (2, 3) or key.ndim != query.ndim or value.ndim != query.ndim:
         raise core.ShapeError(
-            f"{name}: query {tuple(query.shape)}, key {tuple(key.shape)} and value {tuple(value.shape)} must all have 3 axes "
-            "(sequence, batch, embedding), or all 2"
+            f"{name}: query {tuple(query.shape)}, key {tuple(key.shape)} and value {tuple(value.shape)} must all have "
+            "3 axes (sequence, batch, embedding), or all 2"
         )
     if not batched:
         query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
@@ -87,13 +89,14 @@ def multi_head_attention_forward(
     head = embed // num_heads
     if embed != embed_dim_to_check or head * num_heads != embed:
         raise core.ShapeError(
-            f"{name}: query {tuple(query.shape)} must have an embedding of {embed_dim_to_check}, divisible by {num_heads} heads"
+            f"{name}: query {tuple(query.shape)} must have an embedding of {embed_dim_to_check}, divisible by "
+            f"{num_heads} heads"
         )
     if is_causal and attn_mask is None:
         raise RuntimeError(f"{name}: is_causal is a hint about attn_mask, which is needed as well")
 
     if use_separate_proj_weight:
-        weights = (q_proj_weight, k_proj_weight, v_proj_weight)
+        weights: Any = (q_proj_weight, k_proj_weight, v_proj_weight)
     elif in_proj_weight is not None:
         weights = in_proj_weight.chunk(3)
     biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
