@@ -437,12 +437,30 @@ from glassgrad.config import (
     set_num_threads,
 )
 from glassgrad.io import load, load_npz, save
-from glassgrad.memory_format import channels_last, channels_last_3d, contiguous_format, memory_format, preserve_format
+from glassgrad.memory_format import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    memory_format,
+    preserve_format,
+    strided,
+)
 from glassgrad.printing import set_printoptions
-from glassgrad.tensor import Tensor, as_tensor, asarray, from_dlpack, from_numpy, is_tensor, tensor
+from glassgrad.tensor import (
+    Tensor,
+    as_tensor,
+    asarray,
+    from_dlpack,
+    from_numpy,
+    is_nonzero,
+    is_tensor,
+    tensor,
+    typename,
+)
 
 __version__ = "0.1.0"
 
+Size = tuple
 inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
 
 half, float, double = float16, float32, float64

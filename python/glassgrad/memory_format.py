@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
 
-__all__ = ["channels_last", "channels_last_3d", "contiguous_format", "memory_format", "preserve_format"]
+__all__ = ["channels_last", "channels_last_3d", "contiguous_format", "memory_format", "preserve_format", "strided"]
 
 
 class memory_format:
@@ -36,6 +36,7 @@ contiguous_format = memory_format("contiguous_format")
 preserve_format = memory_format("preserve_format")
 channels_last = memory_format("channels_last", 4)
 channels_last_3d = memory_format("channels_last_3d", 5)
+strided = "strided"  # the layout of every tensor here: code written for PyTorch may name it
 
 
 def arranged(x: Tensor, wanted: Any, op: str) -> Tensor:

@@ -20,7 +20,18 @@ from glassgrad.autograd.in_place import in_place, refresh_view
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["RemovableHandle", "Tensor", "as_tensor", "asarray", "from_dlpack", "from_numpy", "is_tensor", "tensor"]
+__all__ = [
+    "RemovableHandle",
+    "Tensor",
+    "as_tensor",
+    "asarray",
+    "from_dlpack",
+    "from_numpy",
+    "is_nonzero",
+    "is_tensor",
+    "tensor",
+    "typename",
+]
 
 
 class RemovableHandle:
@@ -828,6 +839,26 @@ def is_tensor(obj: Any) -> bool:
     False
     """
     return isinstance(obj, Tensor)
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether a tensor of one element is not zero.
+
+    >>> gg.is_nonzero(gg.tensor([2.0]))
+    True
+    """
+    return bool(input)
+
+
+def typename(obj: Any) -> str:
+    """The full name of an object's type, or of a tensor's.
+
+    >>> gg.typename(gg.ones(1, dtype=gg.int16))
+    'glassgrad.ShortTensor'
+    """
+    if isinstance(obj, core.TensorBase):
+        return str(obj.type())
+    return f"{type(obj).__module__}.{type(obj).__qualname__}"
 
 
 def from_numpy(ndarray: NDArray[Any]) -> Tensor:
