@@ -11,9 +11,7 @@
 
 namespace gg {
 
-struct Stream {
-  uint64_t key, counter;
-};
+struct Stream { uint64_t key, counter; };
 constexpr int64_t kTileBlocks = 32;
 
 enum class Distribution : uint8_t {  // with parameters a and b

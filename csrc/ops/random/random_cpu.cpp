@@ -43,12 +43,8 @@ void fill_tile(Stream s, int64_t tile, uint64_t* __restrict values) {
 }
 
 // What one element in compute type C draws.
-template <class C> struct word_of {
-  using type = uint32_t;
-};
-template <> struct word_of<double> {
-  using type = uint64_t;
-};
+template <class C> struct word_of { using type = uint32_t; };
+template <> struct word_of<double> { using type = uint64_t; };
 template <class C> using word_t = typename word_of<C>::type;
 template <class C> constexpr int kTileElements = kWords * 4 / int(sizeof(word_t<C>));
 template <class C> using Words = typename Packed<word_t<C>, kLanes<C>>::type;
@@ -105,10 +101,14 @@ inline Vec<double> open_unit(Words<double> w) {
   return high * 0x1p-32 + (low + 0.5) * 0x1p-64;
 }
 
-// In double for float too: float's log divides by an instruction whose last bit is not the same everywhere.
+// log of a normal number, 2^k m with m about 1: k log 2 + 2 artanh(s) with s = (m - 1) / (m + 1). math.h's own for
+// float divides by an instruction whose last bit is not the same everywhere.
 inline Vec<double> portable_log(Vec<double> u) { return log(u); }
 inline Vec<float> portable_log(Vec<float> u) {
-  return through_double([](Vec<double> x, Vec<double>) { return log(x); }, u);
+  Vec<int32_t> bits = bit_cast<Vec<int32_t>>(u), k = (bits - 0x3f3504f3) >> 23;  // m is in [sqrt(1/2), sqrt(2))
+  Vec<float> f = bit_cast<Vec<float>>(bits - (k << 23)) - 1, s = f / (f + 2), z = s * s;
+  Vec<float> tail = s * z * horner(z, 2.0 / 3, 2.0 / 5, 2.0 / 7, 2.0 / 9);
+  return __builtin_convertvector(k, Vec<float>) * 0.693147181f + (s + s + tail);
 }
 
 // cos and sin of the angle 2 pi w / 2^bits: the nearest multiple of pi/2, and a Taylor series on [-pi/4, pi/4] for the
