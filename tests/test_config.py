@@ -44,6 +44,6 @@ import numpy
 before = set(sys.modules)
 import glassgrad
 roots = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(sorted(r for r in roots if r not in sys.stdlib_module_names and not r.startswith("_")))
+print(sorted(r for r in roots - {"numpy"} if r not in sys.stdlib_module_names and not r.startswith("_")))
 """
     assert run(code) == ("['glassgrad']", "")
