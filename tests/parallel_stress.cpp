@@ -1,5 +1,5 @@
-// Many threads call parallel_for at once, with nested calls, exceptions, changing thread counts and, with a second argument,
-// forks. Every piece must run exactly once and every exception arrive. Built by test_threads.py.
+// Many threads call parallel_for at once, with nested calls, exceptions, changing thread counts and, with a second
+// argument, forks. Every piece must run exactly once and every exception arrive. Built by test_threads.py.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -42,9 +42,10 @@ Cache& cache() {
   return *c;
 }
 
-// A kernel's thread may be inside the allocator while another forks: the fork waits for it, so a child finds the lock free.
-[[maybe_unused]] const int registered = pthread_atfork([] { cache().mutex.lock(); }, [] { cache().mutex.unlock(); },
-                                                       [] { cache().mutex.unlock(); });
+// A kernel's thread may be inside the allocator while another forks: the fork waits for it, so a child finds the lock
+// free.
+[[maybe_unused]] const int registered =
+    pthread_atfork([] { cache().mutex.lock(); }, [] { cache().mutex.unlock(); }, [] { cache().mutex.unlock(); });
 
 void empty_locked(Cache& c) {
   for (auto& list : c.free_blocks) {

@@ -1,5 +1,5 @@
-// The CPU's caching allocator: 64-byte aligned blocks in size classes (four per power of two), kept and handed out again,
-// because first touching fresh pages costs ten times what copying the same bytes does.
+// The CPU's caching allocator: 64-byte aligned blocks in size classes (four per power of two), kept and handed out
+// again, because first touching fresh pages costs ten times what copying the same bytes does.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

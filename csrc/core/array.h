@@ -1,7 +1,8 @@
 // Array: strided numbers on a device. It knows no gradient; every kernel and front speaks Arrays.
 //
-// An array is a view of a refcounted storage: element (i, j, ...) lies at data + (i*strides[0] + j*strides[1] + ...) items.
-// Copying an Array shares the storage. A stride of 0 repeats an element (broadcasting); negative strides do not occur.
+// An array is a view of a refcounted storage: element (i, j, ...) lies at data + (i*strides[0] + j*strides[1] + ...)
+// items. Copying an Array shares the storage. A stride of 0 repeats an element (broadcasting); negative strides do not
+// occur.
 #pragma once
 #include <stddef.h>
 
@@ -59,7 +60,7 @@ class Array {
   // Views: new shape and strides over the same storage, offset in items from this array's first element.
   Array view(const Dims& shape, const Dims& strides, int64_t offset = 0) const;
   Array transpose(int a, int b) const;
-  Array expand(const Dims& shape) const;  // broadcasts; the caller has checked that it fits
+  Array expand(const Dims& shape) const;                  // broadcasts; the caller has checked that it fits
   bool can_view(const Dims& shape, Dims* strides) const;  // whether a reshape needs no copy
   Array reshaped(const Dims& shape) const;                // a view where possible, else a dense copy
   // Dense row-major: itself if it is already, else a copy (csrc/ops/layout).

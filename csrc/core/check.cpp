@@ -12,8 +12,8 @@ std::string describe(const Array& x) { return describe(x.shape()) + " " + name(x
 
 int check_dim(const char* op, int64_t dim, int ndim) {
   int64_t axes = ndim == 0 ? 1 : ndim;
-  check<IndexError>(dim >= -axes && dim < axes, op, ": dim ", dim, " is out of range for ", ndim, " axes; it must be in [",
-                    -axes, ", ", axes - 1, "]");
+  check<IndexError>(dim >= -axes && dim < axes, op, ": dim ", dim, " is out of range for ", ndim,
+                    " axes; it must be in [", -axes, ", ", axes - 1, "]");
   return int(dim < 0 ? dim + axes : dim);
 }
 
@@ -48,11 +48,13 @@ void check_shape(const char* op, const Dims& shape, DType dtype) {
 }
 
 void check_floating(const char* op, const char* operand, const Array& x) {
-  check<DTypeError>(is_floating(x.dtype()), op, ": ", operand, " ", x, " must be floating point; convert it with .float()");
+  check<DTypeError>(is_floating(x.dtype()), op, ": ", operand, " ", x,
+                    " must be floating point; convert it with .float()");
 }
 
 void check_integral(const char* op, const char* operand, const Array& x) {
-  check<DTypeError>(is_integral(x.dtype()), op, ": ", operand, " ", x, " must be of an integer type; convert it with .long()");
+  check<DTypeError>(is_integral(x.dtype()), op, ": ", operand, " ", x,
+                    " must be of an integer type; convert it with .long()");
 }
 
 void check_ndim(const char* op, const char* operand, const Array& x, int ndim) {

@@ -10,24 +10,18 @@
 namespace gg {
 
 // Each class becomes the Python exception of the same name; ShapeError is both a RuntimeError and a ValueError there.
-struct ShapeError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+struct ShapeError : std::runtime_error { using std::runtime_error::runtime_error; };
 struct DTypeError : std::runtime_error {  // TypeError in Python
   using std::runtime_error::runtime_error;
 };
-struct IndexError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-struct ValueError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+struct IndexError : std::runtime_error { using std::runtime_error::runtime_error; };
+struct ValueError : std::runtime_error { using std::runtime_error::runtime_error; };
 struct OutOfMemory : std::runtime_error {  // MemoryError in Python
   using std::runtime_error::runtime_error;
 };
 
-std::string describe(const Dims& shape);     // (32, 784)
-std::string describe(const Array& x);        // (32, 784) float32
+std::string describe(const Dims& shape);  // (32, 784)
+std::string describe(const Array& x);     // (32, 784) float32
 inline std::string describe(DType t) { return name(t); }
 
 // message("matmul: x ", x, " and y ", y, " ...") with arrays, shapes and dtypes described.

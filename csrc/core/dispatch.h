@@ -1,5 +1,5 @@
-// The dtype switch: calls f.template operator()<T>() with the element type that a dtype names. Kernel files include it; f is
-// a lambda of the caller's anonymous namespace, so each instance stays in that file.
+// The dtype switch: calls f.template operator()<T>() with the element type that a dtype names. Kernel files include it;
+// f is a lambda of the caller's anonymous namespace, so each instance stays in that file.
 //
 //     dispatch_floating(dtype, [&]<class T>() { softmax_rows<T>(...); });
 #pragma once

@@ -9,12 +9,8 @@ enum class DType : uint8_t { Bool, UInt8, Int8, Int16, Int32, Int64, Float16, BF
 constexpr int kDTypes = 10;
 
 // 16-bit floats are storage only: arithmetic happens in float32 and rounds once, to nearest even, on the way back.
-struct float16 {
-  uint16_t bits;
-};
-struct bfloat16 {
-  uint16_t bits;
-};
+struct float16 { uint16_t bits; };
+struct bfloat16 { uint16_t bits; };
 
 inline constexpr int kItemSize[kDTypes] = {1, 1, 1, 2, 4, 8, 2, 2, 4, 8};
 inline constexpr const char* kDTypeName[kDTypes] = {"bool",  "uint8",   "int8",     "int16",   "int32",

@@ -2,8 +2,8 @@
 //
 // A family's header states its contract as a struct of function pointers over raw pointers and sizes, then
 //     GG_KERNELS(SoftmaxKernels, softmax_kernels)
-// declares a table for each ISA the CPU file is compiled for, room for the CUDA and simt tables (which their module hands over
-// when it is loaded), and softmax_kernels(device), which picks one.
+// declares a table for each ISA the CPU file is compiled for, room for the CUDA and simt tables (which their module
+// hands over when it is loaded), and softmax_kernels(device), which picks one.
 #pragma once
 #include "core/device.h"
 
@@ -37,14 +37,14 @@ void set_isa(Isa isa);  // the caller has checked that it is supported
   inline const Table* const name##_by_isa[kIsas] = {&baseline::name, &baseline::name, &baseline::name};
 #endif
 
-#define GG_KERNELS(Table, name)                                                     \
-  GG_DECLARE_ISA_TABLES(Table, name)                                                \
-  inline const Table* name##_on_gpu[2] = {nullptr, nullptr}; /* cuda, simt */       \
-  inline const Table& name(Device device) {                                         \
-    if (device.type == DeviceType::Cpu) return *name##_by_isa[int(active_isa())];   \
-    const Table* table = name##_on_gpu[device.type == DeviceType::Cuda ? 0 : 1];    \
-    if (!table) throw_no_kernels(#name, device);                                    \
-    return *table;                                                                  \
+#define GG_KERNELS(Table, name)                                                   \
+  GG_DECLARE_ISA_TABLES(Table, name)                                              \
+  inline const Table* name##_on_gpu[2] = {nullptr, nullptr}; /* cuda, simt */     \
+  inline const Table& name(Device device) {                                       \
+    if (device.type == DeviceType::Cpu) return *name##_by_isa[int(active_isa())]; \
+    const Table* table = name##_on_gpu[device.type == DeviceType::Cuda ? 0 : 1];  \
+    if (!table) throw_no_kernels(#name, device);                                  \
+    return *table;                                                                \
   }
 
 }  // namespace gg

@@ -19,7 +19,8 @@ template <int N> Loop<N> make_loop(const Array* const (&operands)[N]) {
   for (int i = 0; i < out.ndim(); ++i)
     if (out.size(i) != 1) order[n++] = i;
   for (int i = 1; i < n; ++i)  // insertion sort: outermost is the output's largest stride, equal ones keep their order
-    for (int j = i; j > 0 && out.strides()[order[j]] > out.strides()[order[j - 1]]; --j) std::swap(order[j], order[j - 1]);
+    for (int j = i; j > 0 && out.strides()[order[j]] > out.strides()[order[j - 1]]; --j)
+      std::swap(order[j], order[j - 1]);
   loop.ndim = 0;
   for (int i = 0; i < n; ++i) {
     int64_t size = out.size(order[i]);

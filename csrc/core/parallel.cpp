@@ -35,11 +35,11 @@ struct Job {
 };
 
 struct Pool {
-  std::mutex owner;                     // held by the thread whose job it is
+  std::mutex owner;  // held by the thread whose job it is
   Job job{};
-  std::atomic<int64_t> next{0};         // the next piece to take
-  std::atomic<int> inside{0};           // workers that joined and have not left
-  std::atomic<uint32_t> epoch{0};       // odd while a job is open
+  std::atomic<int64_t> next{0};    // the next piece to take
+  std::atomic<int> inside{0};      // workers that joined and have not left
+  std::atomic<uint32_t> epoch{0};  // odd while a job is open
   std::atomic<int> sleepers{0};
   std::atomic<bool> failed{false};
   std::exception_ptr error;
@@ -91,17 +91,17 @@ void work(Pool* p, int id) {
     }
     seen = now;
     if (id >= thread_count.load(std::memory_order_relaxed) - 1) continue;
-    // Join, then look again. The caller closes the job (even epoch) before it waits for inside to fall to zero, and both
-    // sides are sequentially consistent: either this thread sees the job closed, or the caller sees this thread inside. So
-    // p->job is read only while it is open, and written only while nobody is inside.
+    // Join, then look again. The caller closes the job (even epoch) before it waits for inside to fall to zero, and
+    // both sides are sequentially consistent: either this thread sees the job closed, or the caller sees this thread
+    // inside. So p->job is read only while it is open, and written only while nobody is inside.
     p->inside.fetch_add(1);
     if (p->epoch.load() == now) take_pieces(*p, p->job);
     p->inside.fetch_sub(1);
   }
 }
 
-// A forked child has none of its parent's threads: it starts again with an empty pool. The old one may be locked by a thread
-// that the child does not have, so it is left alone.
+// A forked child has none of its parent's threads: it starts again with an empty pool. The old one may be locked by a
+// thread that the child does not have, so it is left alone.
 void after_fork_in_child() { pool = new Pool; }
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 

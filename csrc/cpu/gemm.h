@@ -186,9 +186,7 @@ template <class C, class T> void pack_rows(Matrix<const T> a, int64_t rows, int6
 
 // How the operands of a block lie: as given by their strides, or packed by pack_rows (slabs) and pack_panel (panels,
 // one after the other, each as long as the block is deep).
-struct Packing {
-  bool slabs = false, panels = false;
-};
+struct Packing { bool slabs = false, panels = false; };
 
 // One K block of rows x columns of C, whose first element is at (i0, j0). Rows of B are dense.
 template <class C, class T>

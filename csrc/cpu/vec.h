@@ -22,38 +22,22 @@ namespace gg::GG_ISA {
 namespace {
 
 // A dense vector of N lanes of T; the typedef must stand in a struct for GCC to accept a dependent size.
-template <class T, int N> struct Packed {
-  typedef T type __attribute__((vector_size(N * sizeof(T))));
-};
+template <class T, int N> struct Packed { typedef T type __attribute__((vector_size(N * sizeof(T)))); };
 template <class C> constexpr int kLanes = GG_VECTOR_BYTES / int(sizeof(C));
 template <class C> using Vec = typename Packed<C, kLanes<C>>::type;
 
 // The signed integer as wide as C: the lane type of a comparison's mask.
 template <class C> struct int_of;
-template <> struct int_of<float> {
-  using type = int32_t;
-};
-template <> struct int_of<double> {
-  using type = int64_t;
-};
-template <> struct int_of<int32_t> {
-  using type = int32_t;
-};
-template <> struct int_of<int64_t> {
-  using type = int64_t;
-};
+template <> struct int_of<float> { using type = int32_t; };
+template <> struct int_of<double> { using type = int64_t; };
+template <> struct int_of<int32_t> { using type = int32_t; };
+template <> struct int_of<int64_t> { using type = int64_t; };
 template <class C> using Mask = Vec<typename int_of<C>::type>;
 
 // The type in which elements stored as T are computed with.
-template <class T> struct compute_of {
-  using type = T;
-};
-template <> struct compute_of<float16> {
-  using type = float;
-};
-template <> struct compute_of<bfloat16> {
-  using type = float;
-};
+template <class T> struct compute_of { using type = T; };
+template <> struct compute_of<float16> { using type = float; };
+template <> struct compute_of<bfloat16> { using type = float; };
 template <class T> using compute_t = typename compute_of<T>::type;
 
 template <class C> inline Vec<C> splat(C x) { return x - Vec<C>{}; }  // x - 0 keeps the sign of zero
@@ -121,9 +105,7 @@ template <int N> inline typename Packed<uint16_t, N>::type narrow(typename Packe
 }
 
 // Loads and stores need no alignment. The _n forms touch only the first n lanes; the rest load as zero.
-template <class C>
-  requires(sizeof(C) >= 4)
-inline Vec<C> load(const C* p) {
+template <class C> requires(sizeof(C) >= 4) inline Vec<C> load(const C* p) {
   Vec<C> v;
   memcpy(&v, p, sizeof v);
   return v;
@@ -290,9 +272,7 @@ template <class C> inline C max_lanes(Vec<C> v) {
 
 // exp by Cody and Waite: x = k ln 2 + r with |r| <= ln 2 / 2, so exp(x) = p 2^k with a polynomial p for exp(r). NaN
 // stays in p; k is then arbitrary.
-template <class C> struct ExpParts {
-  Vec<C> p, k;
-};
+template <class C> struct ExpParts { Vec<C> p, k; };
 inline ExpParts<float> exp_parts(Vec<float> x) {
   using V = Vec<float>;
   const V magic = splat(0x1.8p23f);  // adding it rounds to a whole number

@@ -7,14 +7,10 @@ namespace {
 
 PyObject* shape_error = nullptr;  // glassgrad.ShapeError, a RuntimeError and a ValueError
 
-struct DTypeTag {
-  DType t;
-};
+struct DTypeTag { DType t; };
 PyObject* dtype_objects[kDTypes];
 
-struct DeviceTag {
-  Device d;
-};
+struct DeviceTag { Device d; };
 
 std::string type_name(PyObject* o) { return Py_TYPE(o)->tp_name; }
 
@@ -101,7 +97,8 @@ Dims From<Dims>::from(PyObject* o, const Where& w) {
   if (!PyTuple_Check(o) && !PyList_Check(o)) throw_argument(w, "an int or a tuple of ints", o);
   Py_ssize_t n = PySequence_Fast_GET_SIZE(o);
   if (n > kMaxDims)
-    throw ShapeError(message(w.function, ": ", w.argument, " has ", n, " entries; at most ", kMaxDims, " axes are supported"));
+    throw ShapeError(
+        message(w.function, ": ", w.argument, " has ", n, " entries; at most ", kMaxDims, " axes are supported"));
   for (Py_ssize_t i = 0; i < n; ++i) d.push(From<int64_t>::from(PySequence_Fast_GET_ITEM(o, i), w));
   return d;
 }
@@ -180,7 +177,9 @@ void bind_types(pybind11::module_& m) {
     dtype_objects[i] = o.release().ptr();
   }
 
-  py::class_<DeviceTag>(m, "device", "Where a tensor's elements are: device('cpu'), device('cuda', 0), device('simt').\n\n>>> gg.device('cpu').type\n'cpu'\n")
+  py::class_<DeviceTag>(m, "device",
+                        "Where a tensor's elements are: device('cpu'), device('cuda', 0), device('simt').\n\n>>> "
+                        "gg.device('cpu').type\n'cpu'\n")
       .def(py::init([](const py::object& type, const py::object& index) {
              Device d;
              try {

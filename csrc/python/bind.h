@@ -1,8 +1,8 @@
 // def<&function>(module, "name", {"x", "dim"}): a C++ function as a fast Python function.
 //
-// The call is METH_FASTCALL with positional arguments: no tuple, no dictionary, no signature matching, which is what makes an
-// op on a small array several times cheaper than a general binding. Arguments convert by their C++ type; one that does not
-// fit raises TypeError with the function, the argument and what was given.
+// The call is METH_FASTCALL with positional arguments: no tuple, no dictionary, no signature matching, which is what
+// makes an op on a small array several times cheaper than a general binding. Arguments convert by their C++ type; one
+// that does not fit raises TypeError with the function, the argument and what was given.
 #pragma once
 #include <pybind11/pybind11.h>
 
@@ -21,9 +21,7 @@
 namespace gg {
 
 // A tensor or a Python number; a number is a 0-d array that is weak in promotion.
-struct Operand {
-  Array array;
-};
+struct Operand { Array array; };
 
 namespace python {
 
@@ -44,30 +42,14 @@ template <> struct From<Array> {
     return as_tensor(o)->array;
   }
 };
-template <> struct From<Operand> {
-  static Operand from(PyObject* o, const Where& w);
-};
-template <> struct From<int64_t> {
-  static int64_t from(PyObject* o, const Where& w);
-};
-template <> struct From<double> {
-  static double from(PyObject* o, const Where& w);
-};
-template <> struct From<bool> {
-  static bool from(PyObject* o, const Where& w);
-};
-template <> struct From<Dims> {
-  static Dims from(PyObject* o, const Where& w);
-};
-template <> struct From<DType> {
-  static DType from(PyObject* o, const Where& w);
-};
-template <> struct From<Device> {
-  static Device from(PyObject* o, const Where& w);
-};
-template <> struct From<std::string> {
-  static std::string from(PyObject* o, const Where& w);
-};
+template <> struct From<Operand> { static Operand from(PyObject* o, const Where& w); };
+template <> struct From<int64_t> { static int64_t from(PyObject* o, const Where& w); };
+template <> struct From<double> { static double from(PyObject* o, const Where& w); };
+template <> struct From<bool> { static bool from(PyObject* o, const Where& w); };
+template <> struct From<Dims> { static Dims from(PyObject* o, const Where& w); };
+template <> struct From<DType> { static DType from(PyObject* o, const Where& w); };
+template <> struct From<Device> { static Device from(PyObject* o, const Where& w); };
+template <> struct From<std::string> { static std::string from(PyObject* o, const Where& w); };
 template <class T> struct From<std::vector<T>> {
   static std::vector<T> from(PyObject* o, const Where& w) {
     if (!PyTuple_Check(o) && !PyList_Check(o)) throw_argument(w, "a tuple or list", o);

@@ -55,15 +55,17 @@ PyObject* from_buffer(PyObject*, PyObject* object) {
     if (!known || buffer->ndim > kMaxDims) {
       std::string format = buffer->format ? buffer->format : "none";
       int ndim = buffer->ndim;
-      check<DTypeError>(known, "from_numpy: elements of buffer format '", format,
-                        "' have no tensor type; supported are bool, uint8, int8 to int64, float16, float32 and float64");
+      check<DTypeError>(
+          known, "from_numpy: elements of buffer format '", format,
+          "' have no tensor type; supported are bool, uint8, int8 to int64, float16, float32 and float64");
       throw ShapeError(message("from_numpy: ", ndim, " axes; at most ", kMaxDims, " are supported"));
     }
     for (int i = 0; i < buffer->ndim; ++i) {
       shape.push(buffer->shape[i]);
       strides.push(buffer->strides[i] / buffer->itemsize);
-      check<ValueError>(buffer->strides[i] % buffer->itemsize == 0 && (buffer->strides[i] >= 0 || buffer->shape[i] <= 1),
-                        "from_numpy: strides that are negative or no multiple of the item size need a copy: use gg.tensor");
+      check<ValueError>(
+          buffer->strides[i] % buffer->itemsize == 0 && (buffer->strides[i] >= 0 || buffer->shape[i] <= 1),
+          "from_numpy: strides that are negative or no multiple of the item size need a copy: use gg.tensor");
     }
     Storage* s = foreign_storage(buffer->buf, buffer->len, buffer, release_buffer_owner);
     return wrap(Array::adopt(s, buffer->buf, shape, strides, dtype));
@@ -76,9 +78,7 @@ PyObject* from_buffer(PyObject*, PyObject* object) {
 }
 
 // DLPack 0.x structures, as their specification lays them out.
-struct DLDevice {
-  int32_t type, id;
-};
+struct DLDevice { int32_t type, id; };
 struct DLDataType {
   uint8_t code, bits;
   uint16_t lanes;
@@ -162,7 +162,8 @@ PyObject* from_dlpack_capsule(PyObject*, PyObject* capsule) {
     for (int i = 0; i < t.ndim; ++i) {
       shape.push(t.shape[i]);
       if (t.strides) strides.push(t.strides[i]);
-      check<ValueError>(!t.strides || t.strides[i] >= 0 || t.shape[i] <= 1, "from_dlpack: negative strides need a copy first");
+      check<ValueError>(!t.strides || t.strides[i] >= 0 || t.shape[i] <= 1,
+                        "from_dlpack: negative strides need a copy first");
     }
     if (!t.strides) strides = contiguous_strides(shape);
     char* data = static_cast<char*>(t.data) + t.byte_offset;

@@ -62,7 +62,8 @@ std::vector<std::string> isas() {
   return names;
 }
 
-// Settings from outside. One that cannot be had is a warning: an import should not fail over it, nor pass it over in silence.
+// Settings from outside. One that cannot be had is a warning: an import should not fail over it, nor pass it over in
+// silence.
 void warn(const std::string& message) {
   if (PyErr_WarnEx(PyExc_RuntimeWarning, message.c_str(), 1) < 0) throw pybind11::error_already_set();
 }
@@ -75,7 +76,8 @@ void read_isa_setting() {
     if (name == text) return use_isa(name);
     available += (available.empty() ? "" : ", ") + name;
   }
-  warn("GLASSGRAD_ISA is '" + std::string(text) + "', but this build on this machine has " + available + "; using " + isa());
+  warn("GLASSGRAD_ISA is '" + std::string(text) + "', but this build on this machine has " + available + "; using " +
+       isa());
 }
 
 void read_threads_setting() {

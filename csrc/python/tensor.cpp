@@ -162,13 +162,15 @@ int set_requires_grad(PyObject* self, PyObject* value, void*) {
   int wanted = value ? PyObject_IsTrue(value) : 0;
   if (wanted < 0) return -1;
   if (wanted && !is_floating(t->array.dtype())) {
-    PyErr_Format(PyExc_RuntimeError, "requires_grad: a tensor of %s cannot have a gradient; only floating-point ones can",
+    PyErr_Format(PyExc_RuntimeError,
+                 "requires_grad: a tensor of %s cannot have a gradient; only floating-point ones can",
                  name(t->array.dtype()));
     return -1;
   }
   if (!wanted && t->node) {
-    PyErr_SetString(PyExc_RuntimeError,
-                    "requires_grad: only a leaf can stop requiring a gradient; this tensor was computed: use .detach()");
+    PyErr_SetString(
+        PyExc_RuntimeError,
+        "requires_grad: only a leaf can stop requiring a gradient; this tensor was computed: use .detach()");
     return -1;
   }
   t->requires_grad = wanted;
@@ -251,8 +253,8 @@ PyObject* set_data(PyObject* self, PyObject* other) {
   }
 }
 
-// Whether this object alone holds its dense storage, so that the caller may keep it instead of a copy. `held` is how many
-// references the caller itself has.
+// Whether this object alone holds its dense storage, so that the caller may keep it instead of a copy. `held` is how
+// many references the caller itself has.
 PyObject* owns_storage(PyObject* self, PyObject* held) {
   const Array& a = as_tensor(self)->array;
   bool alone = Py_REFCNT(self) <= PyLong_AsLong(held) && a.storage()->refs.load() == 1 && !a.storage()->release &&

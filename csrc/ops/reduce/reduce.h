@@ -30,9 +30,7 @@ struct Axes {
 };
 
 // The axes of x; outputs are dense and in the order of the kept axes. An empty list of axes stands for one element.
-struct ReduceView {
-  Axes kept, reduced;
-};
+struct ReduceView { Axes kept, reduced; };
 
 struct ReduceKernels {
   // y has x's dtype; whole numbers and bool are summed and multiplied into int64.

@@ -86,12 +86,8 @@ template <class F> inline void dispatch_whole(DType t, F&& f) {  // bool is stor
 }
 
 // Whole numbers are accumulated in int64_t.
-template <class T, bool whole> struct accumulate_of {
-  using type = compute_t<T>;
-};
-template <class T> struct accumulate_of<T, true> {
-  using type = int64_t;
-};
+template <class T, bool whole> struct accumulate_of { using type = compute_t<T>; };
+template <class T> struct accumulate_of<T, true> { using type = int64_t; };
 template <class T> using accumulate_t = typename accumulate_of<T, kWhole<T>>::type;
 
 template <class V, class A> inline V all_lanes(A a) {  // V is A or Vec<A>
@@ -131,9 +127,7 @@ inline A fold_lanes(const typename Packed<A, N>::type& v, const Combine& combine
   if constexpr (N == 2) {
     return combine(A(v[0]), A(v[1]));
   } else {
-    struct Halves {
-      typename Packed<A, N / 2>::type low, high;
-    };
+    struct Halves { typename Packed<A, N / 2>::type low, high; };
     Halves h = bit_cast<Halves>(v);
     return fold_lanes<A, N / 2>(combine(h.low, h.high), combine);
   }

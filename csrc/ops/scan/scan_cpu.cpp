@@ -20,12 +20,8 @@ constexpr int64_t kGrain = 16384;  // elements of a piece: about 20 microseconds
 int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
-template <class T> struct wide_of {
-  using type = double;
-};
-template <> struct wide_of<int64_t> {
-  using type = int64_t;
-};
+template <class T> struct wide_of { using type = double; };
+template <> struct wide_of<int64_t> { using type = int64_t; };
 template <class T> using wide_t = typename wide_of<T>::type;
 
 template <class A> struct SumScan {
