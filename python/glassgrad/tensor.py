@@ -442,11 +442,11 @@ class Tensor(core.TensorBase):
     relu = ops.activation.relu
     prelu = ops.activation.prelu
     hardshrink = ops.activation.hardshrink
-    add_ = in_place(ops.elementwise.add)
-    sub_ = in_place(ops.elementwise.sub)
-    mul_ = in_place(ops.elementwise.mul)
-    div_ = in_place(ops.elementwise.div)
-    true_divide_ = in_place(ops.elementwise.true_divide)
+    add_ = in_place(ops.elementwise.add, ops.elementwise.add_into)
+    sub_ = in_place(ops.elementwise.sub, ops.elementwise.sub_into)
+    mul_ = in_place(ops.elementwise.mul, core.mul_into)
+    div_ = in_place(ops.elementwise.div, ops.elementwise.div_into)
+    true_divide_ = in_place(ops.elementwise.true_divide, core.div_into)
     floor_divide_ = in_place(ops.elementwise.floor_divide)
     remainder_ = in_place(ops.elementwise.remainder)
     fmod_ = in_place(ops.elementwise.fmod)

@@ -33,10 +33,17 @@ DType operand_dtype(const Info& op, DType t) {
   }
 }
 
+// Where an op of these operands runs: a Python number has no place of its own.
+template <int N> Device device_of(const Array* const (&operands)[N]) {
+  for (const Array* x : operands)
+    if (!x->weak()) return x->device();
+  return operands[0]->device();
+}
+
 // A new array of this shape, laid out as the first operand of the same shape that is dense under some order of its
 // axes.
 template <int N> Array result(const Dims& shape, DType dtype, const Array* const (&operands)[N]) {
-  Device device = operands[0]->device();
+  Device device = device_of(operands);
   for (const Array* x : operands) {
     if (x->shape() != shape) continue;
     if (x->is_contiguous()) break;
@@ -119,25 +126,43 @@ bool divides(Binary op) {
   return op == Binary::DivFloor || op == Binary::DivTrunc || op == Binary::Remainder || op == Binary::Fmod;
 }
 
-Array run_binary(Binary op, const Array& a, const Array& b, const double* params) {
+// The dtype a and b are computed in, after refusing what the op cannot do with their types or values.
+DType binary_dtype(Binary op, const Array& a, const Array& b) {
   const Info& info = kBinary[int(op)];
   check_devices(info.name, a, b);
-  Dims shape = broadcast(info.name, a, b);
   DType t = operand_dtype(info, result_type(a, b));
-  const auto& kernels = elementwise_kernels(a.device());
   if (divides(op) && is_integral(t)) {
     const Array* divisor[] = {&b};
-    if (kernels.has_zero(make_loop(divisor)))
+    if (elementwise_kernels(b.device()).has_zero(make_loop(divisor)))
       throw std::runtime_error(
           message(info.name, ": ZeroDivisionError: whole numbers ", a, " divided by ", b, " with a zero"));
   }
   if (op == Binary::Pow && b.weak() && !is_floating(t))
     check<ValueError>(b.item_int() >= 0,
                       "pow: whole numbers to a negative power are not whole; convert to a float first");
+  return t;
+}
+
+Array run_binary(Binary op, const Array& a, const Array& b, const double* params) {
+  const Info& info = kBinary[int(op)];
+  Dims shape = broadcast(info.name, a, b);
+  DType t = binary_dtype(op, a, b);
   const Array* operands[] = {&a, &b};
   Array y = result(shape, info.kind == Kind::Predicate ? DType::Bool : t, operands);
-  kernels.binary(op, compute_type(t), loop_over(y, operands), params);
+  elementwise_kernels(y.device()).binary(op, compute_type(t), loop_over(y, operands), params);
   return y;
+}
+
+// a = op(a, b) in a's own memory; false where the result has another shape or dtype, or b lies across a.
+bool run_binary_into(Binary op, const Array& a, const Array& b, const double* params) {
+  Dims shape;
+  if (!broadcast_shapes(a.shape(), b.shape(), &shape) || shape != a.shape() || overlaps(a, b)) return false;
+  DType t = binary_dtype(op, a, b);
+  if (t != a.dtype()) return false;
+  const Array* operands[] = {&a, &b};
+  elementwise_kernels(a.device()).binary(op, compute_type(t), loop_over(a, operands), params);
+  bump_version(a);
+  return true;
 }
 
 Array run_ternary(Ternary op, const Array& a, const Array& b, const Array& c, const double* params) {
@@ -157,7 +182,7 @@ Array run_ternary(Ternary op, const Array& a, const Array& b, const Array& c, co
   DType t = operand_dtype(info, selects ? result_type(b, c) : result_type(a, b, c));
   const Array* operands[] = {&a, &b, &c};
   Array y = result(shape, t, operands);
-  elementwise_kernels(a.device()).ternary(op, compute_type(t), loop_over(y, operands), params);
+  elementwise_kernels(y.device()).ternary(op, compute_type(t), loop_over(y, operands), params);
   return y;
 }
 
@@ -176,6 +201,10 @@ template <auto op, size_t... I> struct Function<op, std::index_sequence<I...>> {
   static Array binary(const Operand& a, const Operand& b, Number<I>... p) {
     const double params[kMaxParams] = {p...};
     return run_binary(op, a.array, b.array, params);
+  }
+  static bool binary_into(const Array& a, const Operand& b, Number<I>... p) {
+    const double params[kMaxParams] = {p...};
+    return run_binary_into(op, a, b.array, params);
   }
   static Array ternary(const Operand& a, const Operand& b, const Operand& c, Number<I>... p) {
     const double params[kMaxParams] = {p...};
@@ -203,6 +232,13 @@ void bind_elementwise(pybind11::module_& m) {
   GG_UNARY_OPS(GG_BIND_UNARY)
   GG_BINARY_OPS(GG_BIND_BINARY)
   GG_TERNARY_OPS(GG_BIND_TERNARY)
+
+  python::def<&Function<Binary::Add, decltype(count())>::binary_into>(m, "add_into", {"input", "other"});
+  python::def<&Function<Binary::Sub, decltype(count())>::binary_into>(m, "sub_into", {"input", "other"});
+  python::def<&Function<Binary::Mul, decltype(count())>::binary_into>(m, "mul_into", {"input", "other"});
+  python::def<&Function<Binary::Div, decltype(count())>::binary_into>(m, "div_into", {"input", "other"});
+  python::def<&Function<Binary::AddScaled, decltype(count(""))>::binary_into>(m, "add_scaled_into",
+                                                                              {"input", "other", "alpha"});
 }
 
 }  // namespace gg

@@ -127,6 +127,8 @@ template <int N, class C> class Walk {
     }
     inner_ = loop.shape[loop.ndim - 1];
     streams_ = dense_[0] && loop.numel * int64_t(sizeof(C)) >= kStreamBytes && uintptr_t(loop.data[0]) % 64 == 0;
+    for (int k = 1; k < N; ++k)
+      streams_ &= loop.data[k] != loop.data[0];  // in place the lines are in the cache already
   }
 
   void run(int64_t begin, int64_t end) const {

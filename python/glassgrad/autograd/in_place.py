@@ -29,13 +29,20 @@ __all__ = ["check_in_place", "in_place", "overwrite", "refresh_view"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def in_place(function: F) -> F:
-    """The in-place method of an op: `relu_ = in_place(relu)`."""
+def in_place(function: F, into: Callable[..., bool] | None = None) -> F:
+    """The in-place method of an op: `relu_ = in_place(relu)`.
+
+    `into(x, ...)`, if there is one, computes the op in x's own memory and says whether it could; it serves where no graph
+    is recorded.
+    """
     name = f"{function.__name__}_"
 
     @functools.wraps(function)
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_in_place(name, self)
+        if into is not None and not core.edges((self, *args)) and into(self, *args, **kwargs):
+            note_change(self)
+            return self
         return overwrite(name, self, function(self, *args, **kwargs))
 
     method.__name__ = name

@@ -929,6 +929,23 @@ def sub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     return AddScaled.apply(input, other, -alpha)
 
 
+def add_into(input: Tensor, other: Operand, *, alpha: float = 1) -> bool:
+    """input += alpha * other in input's own memory; False where that cannot be."""
+    check_alpha("add", input, other, alpha)
+    return core.add_into(input, other) if alpha == 1 else core.add_scaled_into(input, other, alpha)
+
+
+def sub_into(input: Tensor, other: Operand, *, alpha: float = 1) -> bool:
+    """input -= alpha * other in input's own memory; False where that cannot be."""
+    check_alpha("sub", input, other, alpha)
+    return core.sub_into(input, other) if alpha == 1 else core.add_scaled_into(input, other, -alpha)
+
+
+def div_into(input: Tensor, other: Operand, *, rounding_mode: str | None = None) -> bool:
+    """input /= other in input's own memory; False where that cannot be."""
+    return rounding_mode is None and core.div_into(input, other)
+
+
 def rsub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """other - alpha * input, broadcast.
 
@@ -939,7 +956,7 @@ def rsub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
 
 
 def check_alpha(op: str, input: Operand, other: Operand, alpha: float) -> None:
-    if isinstance(alpha, float) and not core.result_type(input, other).is_floating_point:
+    if alpha != 1 and isinstance(alpha, float) and not core.result_type(input, other).is_floating_point:
         raise RuntimeError(f"{op}: alpha is {alpha}; for whole numbers it must be one as well")
 
 
