@@ -66,10 +66,8 @@ def load_digits(folder: str | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             parts.append(read_idx(found[0]))
         images, labels, test_images, test_labels = parts
         return (*_tensors(images / np.float32(255), labels), *_tensors(test_images / np.float32(255), test_labels))
-    try:
-        from sklearn.datasets import load_digits as sklearn_digits
-    except ImportError:
-        raise ImportError("the demo's digits come with scikit-learn: pip install 'glassgrad[examples]'") from None
+    from sklearn.datasets import load_digits as sklearn_digits
+
     digits = sklearn_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     images = digits.images[order] / 16.0
@@ -279,6 +277,11 @@ def compare_with_torch(images: Tensor, labels: Tensor) -> str:
 
 def run(data: str | None = None, out: str = "glassgrad_demo", epochs: int | None = None, seed: int = 0) -> float:
     """Runs the whole demo and returns the test accuracy."""
+    missing = [
+        name for name in ("matplotlib", "safetensors", "sklearn", "tqdm") if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise ImportError(f"the demo needs {', '.join(missing)}: pip install 'glassgrad[examples]'")
     gg.manual_seed(seed)
     images, labels, test_images, test_labels = load_digits(data)
     epochs = epochs or (3 if data else 20)
