@@ -89,20 +89,19 @@ LISTED = {
         nn.functional.dropout3d nn.functional.alpha_dropout nn.functional.feature_alpha_dropout renorm""",
     "attention": "nn.functional.scaled_dot_product_attention nn.functional.multi_head_attention_forward",
     "layers": """nn.AdaptiveAvgPool1d nn.AdaptiveAvgPool2d nn.AdaptiveAvgPool3d nn.AdaptiveMaxPool1d
-        nn.AdaptiveMaxPool2d nn.AdaptiveMaxPool3d nn.AvgPool1d nn.AvgPool2d nn.AvgPool3d nn.BCELoss
-        nn.BCEWithLogitsLoss nn.BatchNorm1d nn.BatchNorm2d nn.BatchNorm3d nn.Bilinear nn.CELU nn.CTCLoss
-        nn.CircularPad1d nn.CircularPad2d nn.CircularPad3d nn.ConstantPad1d nn.ConstantPad2d nn.ConstantPad3d
-        nn.Conv1d nn.Conv2d nn.Conv3d nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d nn.CosineEmbeddingLoss
-        nn.CrossEntropyLoss nn.ELU nn.Embedding nn.GELU nn.GLU nn.GaussianNLLLoss nn.GroupNorm
-        nn.Hardshrink nn.Hardswish nn.Hardtanh nn.HingeEmbeddingLoss nn.HuberLoss nn.InstanceNorm1d nn.InstanceNorm2d
-        nn.InstanceNorm3d nn.KLDivLoss nn.L1Loss nn.LPPool1d nn.LPPool2d nn.LPPool3d nn.LayerNorm
-        nn.LeakyReLU nn.Linear nn.LocalResponseNorm nn.LogSigmoid nn.LogSoftmax nn.MSELoss nn.MarginRankingLoss
-        nn.MaxPool1d nn.MaxPool2d nn.MaxPool3d nn.Mish nn.MultiLabelMarginLoss nn.MultiLabelSoftMarginLoss
-        nn.MultiMarginLoss nn.MultiheadAttention nn.NLLLoss nn.PReLU nn.PoissonNLLLoss nn.RMSNorm nn.ReLU nn.ReLU6 nn.ReflectionPad1d nn.ReflectionPad2d nn.ReflectionPad3d nn.ReplicationPad1d
-        nn.ReplicationPad2d nn.ReplicationPad3d nn.SELU nn.SiLU nn.Sigmoid nn.SmoothL1Loss nn.SoftMarginLoss
-        nn.Softmax nn.Softmax2d nn.Softmin nn.Softplus nn.Softshrink nn.Softsign nn.Tanh nn.Tanhshrink nn.Threshold
-        nn.ZeroPad1d
-        nn.ZeroPad2d nn.ZeroPad3d""",
+        nn.AdaptiveMaxPool2d nn.AdaptiveMaxPool3d nn.AvgPool1d nn.AvgPool2d nn.AvgPool3d nn.BCELoss nn.BCEWithLogitsLoss
+        nn.BatchNorm1d nn.BatchNorm2d nn.BatchNorm3d nn.Bilinear nn.CELU nn.CTCLoss nn.CircularPad1d nn.CircularPad2d
+        nn.CircularPad3d nn.ConstantPad1d nn.ConstantPad2d nn.ConstantPad3d nn.Conv1d nn.Conv2d nn.Conv3d
+        nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d nn.CosineEmbeddingLoss nn.CrossEntropyLoss nn.ELU
+        nn.Embedding nn.GELU nn.GLU nn.GaussianNLLLoss nn.GroupNorm nn.Hardshrink nn.Hardswish nn.Hardtanh
+        nn.HingeEmbeddingLoss nn.HuberLoss nn.InstanceNorm1d nn.InstanceNorm2d nn.InstanceNorm3d nn.KLDivLoss nn.L1Loss
+        nn.LPPool1d nn.LPPool2d nn.LPPool3d nn.LayerNorm nn.LeakyReLU nn.Linear nn.LocalResponseNorm nn.LogSigmoid
+        nn.LogSoftmax nn.MSELoss nn.MarginRankingLoss nn.MaxPool1d nn.MaxPool2d nn.MaxPool3d nn.Mish
+        nn.MultiLabelMarginLoss nn.MultiLabelSoftMarginLoss nn.MultiMarginLoss nn.MultiheadAttention nn.NLLLoss nn.PReLU
+        nn.PoissonNLLLoss nn.RMSNorm nn.ReLU nn.ReLU6 nn.ReflectionPad1d nn.ReflectionPad2d nn.ReflectionPad3d
+        nn.ReplicationPad1d nn.ReplicationPad2d nn.ReplicationPad3d nn.SELU nn.SiLU nn.Sigmoid nn.SmoothL1Loss
+        nn.SoftMarginLoss nn.Softmax nn.Softmax2d nn.Softmin nn.Softplus nn.Softshrink nn.Softsign nn.Tanh nn.Tanhshrink
+        nn.Threshold nn.ZeroPad1d nn.ZeroPad2d nn.ZeroPad3d""",
 }
 
 # Results that no other generator can repeat: structure, shape and dtype only.

@@ -227,9 +227,7 @@ struct Run {
 };
 
 // Output strides in items: image, plane, row, element.
-struct OutputMap {
-  int64_t image, axis[3];
-};
+struct OutputMap { int64_t image, axis[3]; };
 
 // The runs of n images' outputs, cut into tiles of `width` columns: tile i owns runs [first[i], first[i + 1]). Sparse
 // tiles are stretches of the line, whose gaps stay; dense tiles pack outputs side by side. Returns the number of tiles.

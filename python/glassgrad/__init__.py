@@ -460,7 +460,7 @@ from glassgrad.tensor import (
 
 __version__ = "0.1.0"
 
-Size = tuple
+Size: type[tuple[object, ...]] = tuple
 inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
 
 half, float, double = float16, float32, float64

@@ -856,7 +856,7 @@ def typename(obj: Any) -> str:
     >>> gg.typename(gg.ones(1, dtype=gg.int16))
     'glassgrad.ShortTensor'
     """
-    if isinstance(obj, core.TensorBase):
+    if isinstance(obj, Tensor):
         return str(obj.type())
     return f"{type(obj).__module__}.{type(obj).__qualname__}"
 

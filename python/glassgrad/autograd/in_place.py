@@ -32,8 +32,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def in_place(function: F, into: Callable[..., bool] | None = None) -> F:
     """The in-place method of an op: `relu_ = in_place(relu)`.
 
-    `into(x, ...)`, if there is one, computes the op in x's own memory and says whether it could; it serves where no graph
-    is recorded.
+    `into(x, ...)`, if there is one, computes the op in x's own memory and says whether it could; it serves where no
+    graph is recorded.
     """
     name = f"{function.__name__}_"
 
