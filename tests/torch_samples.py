@@ -8,6 +8,7 @@ Workers run in processes of their own, so a crash is charged to the op that cras
         --all        every sample (8 per dtype and form by default)
         --verbose    every failure, not just the first of an op
         --jobs N     worker processes (2)
+        --dtypes D   of the ops' samples, separated by commas (float32,float64,int64)
 """
 
 from __future__ import annotations
@@ -89,19 +90,19 @@ LISTED = {
         nn.functional.dropout3d nn.functional.alpha_dropout nn.functional.feature_alpha_dropout renorm""",
     "attention": "nn.functional.scaled_dot_product_attention nn.functional.multi_head_attention_forward",
     "layers": """nn.AdaptiveAvgPool1d nn.AdaptiveAvgPool2d nn.AdaptiveAvgPool3d nn.AdaptiveMaxPool1d
-        nn.AdaptiveMaxPool2d nn.AdaptiveMaxPool3d nn.AvgPool1d nn.AvgPool2d nn.AvgPool3d nn.BCELoss nn.BCEWithLogitsLoss
-        nn.BatchNorm1d nn.BatchNorm2d nn.BatchNorm3d nn.Bilinear nn.CELU nn.CTCLoss nn.CircularPad1d nn.CircularPad2d
-        nn.CircularPad3d nn.ConstantPad1d nn.ConstantPad2d nn.ConstantPad3d nn.Conv1d nn.Conv2d nn.Conv3d
-        nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d nn.CosineEmbeddingLoss nn.CrossEntropyLoss nn.ELU
-        nn.Embedding nn.GELU nn.GLU nn.GaussianNLLLoss nn.GroupNorm nn.Hardshrink nn.Hardswish nn.Hardtanh
-        nn.HingeEmbeddingLoss nn.HuberLoss nn.InstanceNorm1d nn.InstanceNorm2d nn.InstanceNorm3d nn.KLDivLoss nn.L1Loss
-        nn.LPPool1d nn.LPPool2d nn.LPPool3d nn.LayerNorm nn.LeakyReLU nn.Linear nn.LocalResponseNorm nn.LogSigmoid
-        nn.LogSoftmax nn.MSELoss nn.MarginRankingLoss nn.MaxPool1d nn.MaxPool2d nn.MaxPool3d nn.Mish
-        nn.MultiLabelMarginLoss nn.MultiLabelSoftMarginLoss nn.MultiMarginLoss nn.MultiheadAttention nn.NLLLoss nn.PReLU
-        nn.PoissonNLLLoss nn.RMSNorm nn.ReLU nn.ReLU6 nn.ReflectionPad1d nn.ReflectionPad2d nn.ReflectionPad3d
-        nn.ReplicationPad1d nn.ReplicationPad2d nn.ReplicationPad3d nn.SELU nn.SiLU nn.Sigmoid nn.SmoothL1Loss
-        nn.SoftMarginLoss nn.Softmax nn.Softmax2d nn.Softmin nn.Softplus nn.Softshrink nn.Softsign nn.Tanh nn.Tanhshrink
-        nn.Threshold nn.ZeroPad1d nn.ZeroPad2d nn.ZeroPad3d""",
+        nn.AdaptiveMaxPool2d nn.AdaptiveMaxPool3d nn.AvgPool1d nn.AvgPool2d nn.AvgPool3d nn.BCELoss
+        nn.BCEWithLogitsLoss nn.BatchNorm1d nn.BatchNorm2d nn.BatchNorm3d nn.Bilinear nn.CELU nn.CTCLoss
+        nn.CircularPad1d nn.CircularPad2d nn.CircularPad3d nn.ConstantPad1d nn.ConstantPad2d nn.ConstantPad3d
+        nn.Conv1d nn.Conv2d nn.Conv3d nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d nn.CosineEmbeddingLoss
+        nn.CrossEntropyLoss nn.ELU nn.Embedding nn.GELU nn.GLU nn.GaussianNLLLoss nn.GroupNorm nn.Hardshrink
+        nn.Hardswish nn.Hardtanh nn.HingeEmbeddingLoss nn.HuberLoss nn.InstanceNorm1d nn.InstanceNorm2d
+        nn.InstanceNorm3d nn.KLDivLoss nn.L1Loss nn.LPPool1d nn.LPPool2d nn.LPPool3d nn.LayerNorm nn.LeakyReLU
+        nn.Linear nn.LocalResponseNorm nn.LogSigmoid nn.LogSoftmax nn.MSELoss nn.MarginRankingLoss nn.MaxPool1d
+        nn.MaxPool2d nn.MaxPool3d nn.Mish nn.MultiLabelMarginLoss nn.MultiLabelSoftMarginLoss nn.MultiMarginLoss
+        nn.MultiheadAttention nn.NLLLoss nn.PReLU nn.PoissonNLLLoss nn.RMSNorm nn.ReLU nn.ReLU6 nn.ReflectionPad1d
+        nn.ReflectionPad2d nn.ReflectionPad3d nn.ReplicationPad1d nn.ReplicationPad2d nn.ReplicationPad3d nn.SELU
+        nn.SiLU nn.Sigmoid nn.SmoothL1Loss nn.SoftMarginLoss nn.Softmax nn.Softmax2d nn.Softmin nn.Softplus
+        nn.Softshrink nn.Softsign nn.Tanh nn.Tanhshrink nn.Threshold nn.ZeroPad1d nn.ZeroPad2d nn.ZeroPad3d""",
 }
 
 # Results that no other generator can repeat: structure, shape and dtype only.
@@ -169,8 +170,8 @@ class Skip(Exception):
 
 def drops(info: Any, sample: Any) -> bool:
     """Does this sample draw a dropout mask?"""
-    if info.name == "nn.functional.multi_head_attention_forward":  # dropout_p is its 12th argument
-        return bool(sample.args[10]) and bool(sample.kwargs.get("training", True))
+    if info.name == "nn.functional.multi_head_attention_forward":  # dropout_p is its 11th argument
+        return bool(sample.args[9]) and bool(sample.kwargs.get("training", True))
     return bool(sample.kwargs.get("dropout_p"))
 
 
@@ -350,14 +351,14 @@ def describe(value: Any) -> str:
 
 
 class Worker:
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, dtypes: Sequence[str]) -> None:
         import torch
 
         import glassgrad as gg
 
         warnings.simplefilter("ignore")
         torch.set_num_threads(1)
-        self.torch, self.gg, self.limit = torch, gg, limit
+        self.torch, self.gg, self.limit, self.dtypes = torch, gg, limit, dtypes
 
     # Ops ---------------------------------------------------------------------
 
@@ -369,7 +370,7 @@ class Worker:
         for form, (function, _) in methods.items():
             if function is None:
                 result.missing.append(f"Tensor.{info.name}{'_' if form == 'in place' else ''}")
-        for dtype in DTYPES:
+        for dtype in self.dtypes:
             torch_dtype = getattr(self.torch, dtype)
             if torch_dtype not in info.supported_dtypes("cpu"):
                 continue
@@ -571,12 +572,12 @@ def infos() -> dict[str, Any]:
     return found
 
 
-def work(names: Sequence[str], limit: int | None) -> None:
+def work(names: Sequence[str], limit: int | None, dtypes: Sequence[str]) -> None:
     """Run the named ops, a line of JSON before and after each."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     known = infos()
-    worker = Worker(limit)
+    worker = Worker(limit, dtypes)
     for name in names:
         print(json.dumps({"start": name}), file=out, flush=True)
         info = known[name]
@@ -595,12 +596,12 @@ def work(names: Sequence[str], limit: int | None) -> None:
 OP_SECONDS = 120.0
 
 
-def run(names: Sequence[str], limit: int | None = SAMPLES) -> dict[str, Result]:
+def run(names: Sequence[str], limit: int | None = SAMPLES, dtypes: Sequence[str] = DTYPES) -> dict[str, Result]:
     """Run the named ops in a process that is started again after each crash."""
     results: dict[str, Result] = {}
     rest = list(names)
     while rest:
-        command = [sys.executable, "-X", "faulthandler", __file__, "--worker", str(limit or 0), *rest]
+        command = [sys.executable, "-X", "faulthandler", __file__, "--worker", str(limit or 0), ",".join(dtypes), *rest]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
         assert process.stdout is not None and process.stderr is not None
         os.set_blocking(process.stderr.fileno(), False)
@@ -645,6 +646,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--dtypes", default=",".join(DTYPES))
     options = parser.parse_args()
     chosen = []
     for name, info in infos().items():
@@ -654,9 +656,11 @@ def main() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     results: dict[str, Result] = {}
-    limit = None if options.all else SAMPLES
+    limit, dtypes = None if options.all else SAMPLES, options.dtypes.split(",")
     with ThreadPoolExecutor(options.jobs) as pool:
-        for part in pool.map(lambda k: run(chosen[k :: options.jobs], limit), range(min(options.jobs, len(chosen)))):
+        for part in pool.map(
+            lambda k: run(chosen[k :: options.jobs], limit, dtypes), range(min(options.jobs, len(chosen)))
+        ):
             results.update(part)
     print(table([results[name] for name in chosen], options.verbose))
 
@@ -691,6 +695,6 @@ def table(results: Sequence[Result], verbose: bool = False) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        work(sys.argv[3:], int(sys.argv[2]) or None)
+        work(sys.argv[4:], int(sys.argv[2]) or None, sys.argv[3].split(","))
     else:
         main()

@@ -267,9 +267,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: 
         raise core.ShapeError(f"addr: input {_describe(input)} does not broadcast to the product's shape {shape}")
     product = vec1.unsqueeze(1) * vec2
     if product.dtype is core.bool:
-        return (
-            (product & alpha) | (input & beta) if alpha and beta else product if alpha else input.expand(shape).clone()
-        )
+        return product | input if alpha and beta else product if alpha else input.expand(shape).clone()
     if alpha != 1:
         product = product * alpha
     if beta == 0:
@@ -395,9 +393,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
                     f"and axis {j} of b has {b.shape[j]}"
                 )
             if a.shape[i] == 1:
-                b = b.sum(j, keepdim=True)
+                b = b.sum(j, keepdim=True, dtype=b.dtype)
             else:
-                a = a.sum(i, keepdim=True)
+                a = a.sum(i, keepdim=True, dtype=a.dtype)
     rest_a = [i for i in range(a.ndim) if i not in of_a]
     rest_b = [j for j in range(b.ndim) if j not in of_b]
     shape = [a.shape[i] for i in rest_a] + [b.shape[j] for j in rest_b]
@@ -665,7 +663,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         x, labels = _contract(x, labels, y, y_labels, later)
     gone = [i for i, label in enumerate(labels) if label not in result]
     if gone:
-        x = x.sum(gone)
+        x = x.sum(gone, dtype=x.dtype)
         labels = [label for label in labels if label in result]
     return x.permute([labels.index(label) for label in result]) if labels != result else x
 
@@ -758,10 +756,10 @@ def _contract(x: Tensor, x_term: list[str], y: Tensor, y_term: list[str], later:
     x_sums = [i for i, c in enumerate(x_labels) if c not in y_labels and c not in later]
     y_sums = [i for i, c in enumerate(y_labels) if c not in x_labels and c not in later]
     if x_sums:
-        x = x.sum(x_sums)
+        x = x.sum(x_sums, dtype=x.dtype)  # which for whole numbers would be int64
         x_labels = [c for i, c in enumerate(x_labels) if i not in x_sums]
     if y_sums:
-        y = y.sum(y_sums)
+        y = y.sum(y_sums, dtype=y.dtype)
         y_labels = [c for i, c in enumerate(y_labels) if i not in y_sums]
 
     sizes = {**dict(zip(y_labels, y.shape)), **dict(zip(x_labels, x.shape))}

@@ -92,7 +92,8 @@ def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = N
     >>> gg.sum(gg.tensor([[1.0, 2.0], [3.0, 4.0]]), 0)
     tensor([4., 6.])
     """
-    return Sum.apply(input if dtype is None else input.to(dtype), dim, keepdim)
+    y: Tensor = Sum.apply(input if dtype is None else input.to(dtype), dim, keepdim)
+    return y if dtype is None else y.to(dtype)  # the kernel adds whole numbers in int64
 
 
 class Mean(Op):
@@ -139,7 +140,8 @@ def nansum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any 
     >>> gg.nansum(gg.tensor([1.0, float("nan"), 2.0]))
     tensor(3.)
     """
-    return Nansum.apply(input if dtype is None else input.to(dtype), dim, keepdim)
+    y: Tensor = Nansum.apply(input if dtype is None else input.to(dtype), dim, keepdim)
+    return y if dtype is None else y.to(dtype)  # the kernel adds whole numbers in int64
 
 
 @numpy_names
@@ -190,7 +192,8 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     """
     if dim is not None and not isinstance(dim, int):
         raise TypeError(f"prod: dim must be an int or None, got {type(dim).__name__}; multiply over one axis at a time")
-    return Prod.apply(input if dtype is None else input.to(dtype), dim, keepdim)
+    y: Tensor = Prod.apply(input if dtype is None else input.to(dtype), dim, keepdim)
+    return y if dtype is None else y.to(dtype)
 
 
 class Extreme(Op):

@@ -39,7 +39,8 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     >>> gg.cumsum(gg.tensor([1.0, 2.0, 3.0]), 0)
     tensor([1., 3., 6.])
     """
-    return Cumsum.apply(input if dtype is None else input.to(dtype), dim, False)
+    y: Tensor = Cumsum.apply(input if dtype is None else input.to(dtype), dim, False)
+    return y if dtype is None else y.to(dtype)
 
 
 class LinearScan(Op):
@@ -91,7 +92,8 @@ def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     >>> gg.cumprod(gg.tensor([1.0, 2.0, 3.0, 4.0]), 0)
     tensor([ 1.,  2.,  6., 24.])
     """
-    return Cumprod.apply(input if dtype is None else input.to(dtype), dim)
+    y: Tensor = Cumprod.apply(input if dtype is None else input.to(dtype), dim)
+    return y if dtype is None else y.to(dtype)
 
 
 class LogCumsumExp(Op):
