@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import queue
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import shared_memory
@@ -272,6 +273,7 @@ class _Workers:
         for process in self.processes:
             process.start()
         self.epoch = 0
+        self._end = weakref.finalize(self, _end, self.processes)  # also when the loader is dropped, or Python ends
 
     def run(self, loader: DataLoader[Any], seed: int) -> Iterator[Any]:
         self.epoch += 1
@@ -347,21 +349,21 @@ class _Workers:
             q.put(("stop", 0, 0))
         for process in self.processes:
             process.join(timeout=0.2)
-            if process.is_alive():
-                process.terminate()
-                process.join()
-        for process in self.processes:  # batches that nobody will read, some perhaps never announced
-            for left in glob.glob(f"/dev/shm/{_block_name(os.getpid(), process.pid, '*')}"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(left)
+        self._end()
         for q in [*self.queues, self.results]:
             q.close()
             q.cancel_join_thread()
 
-    def __del__(self) -> None:
-        for process in self.processes:
-            if process.is_alive():
-                process.terminate()
+
+def _end(processes: list[Any]) -> None:
+    """Ends what still runs, and removes batches that nobody will read, some perhaps never announced."""
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+            process.join()
+        for left in glob.glob(f"/dev/shm/{_block_name(os.getpid(), process.pid, '*')}"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(left)
 
 
 def _same_type(name: str) -> type[Exception]:

@@ -93,7 +93,7 @@ def scaled_dot_product_attention(
     >>> q = k = gg.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> F.scaled_dot_product_attention(q, k, gg.tensor([[1.0], [3.0]]), is_causal=True)
     tensor([[1.0000],
-            [2.3400]])
+            [2.3395]])
     """
     if min(query.ndim, key.ndim, value.ndim) >= 2:
         query, key, value = _broadcast_leading(query, key, value, enable_gqa)
