@@ -319,19 +319,15 @@ def floating_inputs(sample: Sample, wrt: Sequence[int | str] | None = None) -> l
 # The rows ------------------------------------------------------------------------------------------------------------
 
 
-def gather() -> tuple[list[Row], dict[str, Exception]]:
-    """All rows, and the row files that could not be read."""
+def gather() -> list[Row]:
+    """All rows of tests/rows."""
     rows: list[Row] = []
-    broken: dict[str, Exception] = {}
     for path in sorted((Path(__file__).parent / "rows").glob("*.py")):
         spec = importlib.util.spec_from_file_location(f"rows_{path.stem}", path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-            for row in module.ROWS:
-                row.family = path.stem
-                rows.append(row)
-        except Exception as error:
-            broken[path.stem] = error
-    return rows, broken
+        spec.loader.exec_module(module)
+        for row in module.ROWS:
+            row.family = path.stem
+            rows.append(row)
+    return rows

@@ -18,7 +18,7 @@ import glassgrad as gg
 import op_table as table
 from op_table import Row, Sample, flatten, is_floating
 
-ROWS, _ = table.gather()
+ROWS = table.gather()
 
 # ShapeError is a RuntimeError, DTypeError a TypeError; NotImplementedError is a RuntimeError too and not documented.
 DOCUMENTED = (RuntimeError, ValueError, TypeError, IndexError, MemoryError, OverflowError)

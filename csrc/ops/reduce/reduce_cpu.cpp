@@ -18,6 +18,7 @@
 #include "cpu/rows.h"
 #include "cpu/scratch.h"
 #include "cpu/vec.h"
+#include "cpu/wrap.h"
 
 namespace gg::GG_ISA {
 namespace {
@@ -140,8 +141,8 @@ template <class A_> struct Sum {
   using A = A_;
   static constexpr int kFields = 1;
   A identity() const { return 0; }
-  template <class V> V step(V acc, V x, V) const { return acc + x; }
-  template <class V> V combine(V a, V b) const { return a + b; }
+  template <class V> V step(V acc, V x, V) const { return wrapping_add(acc, x); }
+  template <class V> V combine(V a, V b) const { return wrapping_add(a, b); }
 };
 template <class A> struct NanSum : Sum<A> {
   template <class V> V step(V acc, V x, V) const { return acc + (x == x ? x : V{}); }
@@ -167,8 +168,8 @@ template <class A_> struct Prod {
   using A = A_;
   static constexpr int kFields = 1;
   A identity() const { return 1; }
-  template <class V> V step(V acc, V x, V) const { return acc * x; }
-  template <class V> V combine(V a, V b) const { return a * b; }
+  template <class V> V step(V acc, V x, V) const { return wrapping_multiply(acc, x); }
+  template <class V> V combine(V a, V b) const { return wrapping_multiply(a, b); }
 };
 template <class A_, bool largest> struct Extreme {
   using A = A_;

@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "cpu/scratch.h"
 #include "cpu/vec.h"
+#include "cpu/wrap.h"
 
 namespace gg::GG_ISA {
 namespace {
@@ -27,12 +28,12 @@ template <class T> using wide_t = typename wide_of<T>::type;
 template <class A> struct SumScan {
   static constexpr bool kCheap = true;  // costs one instruction, so that a chunk may be gone over twice
   A identity() const { return 0; }
-  A operator()(A a, A x) const { return a + x; }
+  A operator()(A a, A x) const { return wrapping_add(a, x); }
 };
 template <class A> struct ProdScan {
   static constexpr bool kCheap = true;
   A identity() const { return 1; }
-  A operator()(A a, A x) const { return a * x; }
+  A operator()(A a, A x) const { return wrapping_multiply(a, x); }
 };
 struct LogSumExpScan {
   static constexpr bool kCheap = false;
