@@ -1,4 +1,4 @@
-"""Every op row's benchmark shapes beside PyTorch: `python benchmarks/run.py [--only PATTERN] [--threads N] [--rounds N]`.
+"""Every op row's benchmark shapes beside PyTorch: `python benchmarks/run.py [--only PATTERN] [--threads N]`.
 
 Each library runs in a process of its own; they take turns, a few milliseconds each, for many rounds, so that whatever
 else the machine does falls on both. Results are compared before anything is timed. Shown are the medians and their
@@ -49,14 +49,24 @@ class Case:
         self.inputs = table.floating_inputs(self.sample, row.wrt) if backward else []
         for x in self.inputs:
             x.requires_grad_(True)
+        self.library = __import__("glassgrad" if ours else "torch")
+        self.cotangents: list[Any] = []
+        if backward:  # random ones: the gradient of a plain sum is zero for some ops
+            make = table.tensor if ours else table.torch_tensor
+            random = row.random()
+            first = self.function(*self.sample.args, **self.sample.kwargs)
+            self.cotangents = [make(random.normal(*y.shape), DTYPE) for y in self.outputs(first)]
+
+    def outputs(self, result: Any) -> list[Any]:
+        """The differentiable tensors of a result."""
+        return [y for y in self.flatten(result) if self.is_floating(y) and y.requires_grad]
 
     def __call__(self) -> Any:
         result = self.function(*self.sample.args, **self.sample.kwargs)
         if self.backward:
             for x in self.inputs:
                 x.grad = None
-            losses = [y.sum() for y in self.flatten(result) if self.is_floating(y) and y.requires_grad]
-            sum(losses[1:], losses[0]).backward()
+            self.library.autograd.backward(self.outputs(result), self.cotangents)
         return result
 
     def values(self) -> list[Any]:
@@ -67,7 +77,10 @@ class Case:
         return found + [table.as_numpy(x.grad) for x in self.inputs]
 
     def turn(self) -> float:
-        """Seconds a call, over one turn."""
+        """Seconds a call, over one turn; threads that slept through the other library's turn are woken first."""
+        waking = time.perf_counter()
+        while time.perf_counter() - waking < SLICE / 2:
+            self()
         calls, start = 0, time.perf_counter()
         while True:
             self()
