@@ -135,11 +135,22 @@ inline Vec<double> rint(Vec<double> x) {
   return each(x, [](double a) { return __builtin_rint(a); });
 }
 template <class V> inline V rsqrt(V x) { return 1 / sqrt(x); }
-inline Vec<float> fmod(Vec<float> x, Vec<float> y) {
-  return call_each(x, y, [](float a, float b) { return __builtin_fmodf(a, b); });
-}
 inline Vec<double> fmod(Vec<double> x, Vec<double> y) {
   return call_each(x, y, [](double a, double b) { return __builtin_fmod(a, b); });
+}
+
+// x - y trunc(x / y) is exact in double, and so is its quotient's whole part, while that stays below 2^28.
+inline Vec<float> fmod(Vec<float> x, Vec<float> y) {
+  Vec<int64_t> beyond = {};
+  Vec<float> r = through_double(
+      [&](Vec<double> a, Vec<double> b) {
+        Vec<double> q = trunc(a / b);
+        beyond |= ~(abs(q) < 0x1p28) | isinf(b);
+        return a - q * b;
+      },
+      x, y);
+  if (any(beyond)) return call_each(x, y, [](float a, float b) { return __builtin_fmodf(a, b); });
+  return copysign(r, x);
 }
 
 // x = k ln 2 + r with whole k and |r| <= ln 2 / 2; returns exp(r) - 1 = r + r^2 Q(r).

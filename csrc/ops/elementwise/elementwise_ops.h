@@ -439,18 +439,22 @@ struct Div {
   template <class V> static V forward(V a, V b, Params) { return a / b; }
 };
 
-// Whole numbers: lanes that must not be divided (by zero, which the front refuses, and the most negative one by -1) are
-// replaced first.
+// Whole numbers: a lane must not be divided by zero, which the front refuses, nor the most negative one by -1.
 inline int64_t divided(int64_t a, int64_t b) { return b == -1 ? int64_t(0 - uint64_t(a)) : b == 0 ? 0 : a / b; }
 inline int64_t rest(int64_t a, int64_t b) { return b == -1 || b == 0 ? 0 : a % b; }
-inline int64_t floored_rest(int64_t a, int64_t b) {
-  int64_t r = rest(a, b);
-  return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+// Up to 2^52 the quotient in double, truncated, is the whole one, and an eighth of the price.
+template <class V> inline V divided(V a, V b) {
+  if (any(((abs(a) | abs(b)) >> 52) != 0)) return call_each(a, b, [](int64_t x, int64_t y) { return divided(x, y); });
+  V safe = b == 0 ? constant<V>(1) : b;
+  return __builtin_convertvector(__builtin_convertvector(a, Vec<double>) / __builtin_convertvector(safe, Vec<double>),
+                                 V);
 }
+template <class V> inline V rest(V a, V b) { return a - divided(a, b) * b; }
+template <class V> inline mask_t<V> signs_differ(V r, V b) { return (r != 0) & ((r < 0) != (b < 0)); }
 // fmod with the divisor's sign.
 template <class V> inline V floored_fmod(V a, V b) {
   V r = fmod(a, b);
-  return ((r != 0) & ((r < 0) != (b < 0))) ? r + b : r;
+  return signs_differ(r, b) ? r + b : r;
 }
 
 struct DivTrunc {
@@ -458,7 +462,7 @@ struct DivTrunc {
     if constexpr (kReal<V>)
       return trunc(a / b);
     else
-      return call_each(a, b, divided);
+      return divided(a, b);
   }
 };
 // a / b rounded after division can exceed the true quotient; a - mod(a, b) divides evenly.
@@ -469,19 +473,19 @@ struct DivFloor {
       whole = whole == 0 ? copysign(V{}, a / b) : whole;
       return b == 0 ? a / b : whole;
     } else {
-      return call_each(a, b, [](int64_t x, int64_t y) {
-        int64_t q = divided(x, y), r = rest(x, y);
-        return r != 0 && (r < 0) != (y < 0) ? q - 1 : q;
-      });
+      V q = divided(a, b);
+      return signs_differ(a - q * b, b) ? q - 1 : q;
     }
   }
 };
 struct Remainder {
   template <class V> static V forward(V a, V b, Params) {
-    if constexpr (kReal<V>)
+    if constexpr (kReal<V>) {
       return floored_fmod(a, b);
-    else
-      return call_each(a, b, floored_rest);
+    } else {
+      V r = rest(a, b);
+      return signs_differ(r, b) ? r + b : r;
+    }
   }
 };
 struct Fmod {
@@ -489,7 +493,7 @@ struct Fmod {
     if constexpr (kReal<V>)
       return fmod(a, b);
     else
-      return call_each(a, b, rest);
+      return rest(a, b);
   }
 };
 struct Pow {
