@@ -291,13 +291,16 @@ template <class T> void multiply_shifted(Problem p, const T* x, const T* w, cons
             if constexpr (sizeof(T) == sizeof(C))
               if (in_place) left = {w + channel * depth + k0, depth, 1};
             for (int64_t t = t0; t < t1; ++t) {
+              const Run *r0 = &runs[first[t]], *r1 = &runs[first[t + 1]];
+              if (r0 == r1) continue;
+              const int64_t vectors = ceil_div((r1 - 1)->at + (r1 - 1)->count, L);  // a block's last tile is narrower
+              const int64_t wide = vectors <= kWide ? vectors : kWideThin;
               C* c = acc.data() + ((m - tile_begin) * together + t - t0) * kRows * width;
               const C* b = dense ? panels.data() + (t - t0) * pass * width : lines.data() + t * width;
-              const int64_t* at = dense ? packed_offset : &offset[k0];
-              multiply(rows, width / L, k, left, b, at, c, k0 == 0);
+              multiply(rows, wide, k, left, b, dense ? packed_offset : &offset[k0], c, k0 == 0);
               if (k0 + pass >= depth)
-                store_tile(&runs[first[t]], &runs[first[t + 1]], p.map.axis[2], c, rows, width,
-                           bias ? bias + channel : nullptr, out + channel * p.y_channel, p.y_channel);
+                store_tile(r0, r1, p.map.axis[2], c, rows, wide * L, bias ? bias + channel : nullptr,
+                           out + channel * p.y_channel, p.y_channel);
             }
           }
           if (depth == 0) break;
