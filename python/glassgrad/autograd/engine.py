@@ -49,7 +49,7 @@ def run(
     before = core.set_grad_enabled(create_graph)
     try:
         for (end, output), first in zip(start, gradients):
-            _send(end, output, first, pending, counts, ready, create_graph)
+            _send(end, output, first, pending, counts, ready)
         while ready:
             end = ready.pop()
             dys = pending.pop(end)
@@ -80,18 +80,14 @@ def run(
             del dys
             if not retain_graph:
                 node.release()
-            edges = node.edges
-            for i, edge in enumerate(edges):
+            for i, edge in enumerate(node.edges):
                 if edge is None:
                     continue
-                if type(edge) is tuple:
-                    to, output = edge
-                else:
-                    to, output = edge, 0
+                to, output = _end(edge)
                 if useful is not None and id(to) not in useful and id(to) not in wanted:
                     continue
                 # No name for the gradient here: it would outlive the loop and cost the leaf a copy (see _accumulate).
-                _send(to, output, dxs[i] if i < len(dxs) else None, pending, counts, ready, create_graph)
+                _send(to, output, dxs[i] if i < len(dxs) else None, pending, counts, ready)
             del dxs
     finally:
         core.set_grad_enabled(before)
@@ -169,7 +165,6 @@ def _send(
     pending: dict[Any, list[Tensor | None]],
     counts: dict[Any, int],
     ready: list[Any],
-    create_graph: bool,
 ) -> None:
     slots = pending.get(to)
     if slots is None:

@@ -54,7 +54,9 @@ class FunctionCtx(Op):
 
     def backward(self, *dys: Tensor | None) -> Any:
         if self.materialize:
-            dys = tuple(dy if dy is not None else core_zeros(shape, t) for dy, (shape, t) in zip(dys, self.described))
+            from glassgrad.ops.creation import zeros
+
+            dys = tuple(zeros(shape, dtype=t) if dy is None else dy for dy, (shape, t) in zip(dys, self.described))
         dxs = self.owner.backward(self, *dys)
         dxs = dxs if isinstance(dxs, tuple) else (dxs,)
         if len(dxs) > self.arguments and any(dx is not None for dx in dxs[self.arguments :]):
@@ -73,13 +75,6 @@ class FunctionCtx(Op):
                     f"{self.owner.__name__}: backward returned a gradient {dx.shape} for argument {i} of shape {shape}"
                 )
         return dxs
-
-
-def core_zeros(shape: tuple[int, ...], dtype: Any) -> Tensor:
-    """Zeros of a shape and dtype."""
-    from glassgrad.ops.creation import zeros
-
-    return zeros(shape, dtype=dtype)
 
 
 class Function:

@@ -151,12 +151,7 @@ class View(Op):
     @classmethod
     def apply(cls, *args: Any) -> Any:
         parent = args[0]
-        op = cls()
-        op._saved = ()
-        op.edges = edges = core.edges(args)
-        out = op.forward(*args)
-        if edges:
-            op._record(out)
+        out = super().apply(*args)
         for o in out if type(out) is tuple else (out,):
             if o is not parent:
                 o._view = (parent, parent._node, cls, args[1:])

@@ -17,6 +17,7 @@ import numpy as np
 from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, View, note_change, recording, unbroadcast
 from glassgrad.autograd.in_place import check_in_place, overwrite
+from glassgrad.ops._axes import axis_of
 from glassgrad.ops._names import numpy_names
 
 if TYPE_CHECKING:
@@ -311,13 +312,6 @@ def index_put(input: Tensor, indices: Sequence[Any], values: Tensor | Number, ac
 # One axis ------------------------------------------------------------------------------------------------------------
 
 
-def _axis(op: str, x: Tensor, dim: int) -> int:
-    n = max(x.ndim, 1)
-    if not -n <= dim < n:
-        raise IndexError(f"{op}: dim {dim} is out of range for {x.ndim} axes; it must be in [{-n}, {n - 1}]")
-    return dim % n
-
-
 def _flat_index(op: str, index: Tensor) -> Tensor:
     if index.ndim > 1:
         raise IndexError(f"{op}: index {tuple(index.shape)} {index.dtype} must have at most one axis")
@@ -334,14 +328,14 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     tensor([[3, 1],
             [6, 4]])
     """
-    axis, index = _axis("index_select", input, dim), _flat_index("index_select", index)
+    axis, index = axis_of("index_select", dim, input.ndim), _flat_index("index_select", index)
     if input.ndim == 0:
         return IndexGet.apply(input.reshape(1), "index_select", (0,), (index,), False).reshape(())
     return IndexGet.apply(input, "index_select", (axis,), (index,), False)
 
 
 def _index_write(op: str, input: Tensor, dim: int, index: Tensor, v: Tensor | Number, fold: int) -> Tensor:
-    axis, index = _axis(op, input, dim), _flat_index(op, index)
+    axis, index = axis_of(op, dim, input.ndim), _flat_index(op, index)
     x = input.reshape(1) if input.ndim == 0 else input
     if isinstance(v, core.TensorBase):
         if v.dtype is not x.dtype:
@@ -381,7 +375,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Tensor | Number) -
     >>> gg.index_fill(gg.zeros(3), 0, gg.tensor([0, 2]), 1)
     tensor([1., 0., 1.])
     """
-    axis, index = _axis("index_fill", input, dim), _flat_index("index_fill", index)
+    axis, index = axis_of("index_fill", dim, input.ndim), _flat_index("index_fill", index)
     if isinstance(value, core.TensorBase) and value.ndim:
         raise core.ShapeError(f"index_fill: value {tuple(value.shape)} {value.dtype} must have no axes")
     if isinstance(value, core.TensorBase) and value.requires_grad:
@@ -404,7 +398,7 @@ def index_reduce(
     """
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"index_reduce: reduce must be 'prod', 'mean', 'amax' or 'amin', not {reduce!r}")
-    axis, index = _axis("index_reduce", input, dim), _flat_index("index_reduce", index)
+    axis, index = axis_of("index_reduce", dim, input.ndim), _flat_index("index_reduce", index)
     wanted = (*input.shape[:axis], index.shape[0], *input.shape[axis + 1 :])
     if input.ndim and tuple(source.shape) != wanted:
         raise core.ShapeError(
@@ -620,7 +614,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
             f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} must have the same number "
             "of axes"
         )
-    axis = _axis("take_along_dim", input, dim)
+    axis = axis_of("take_along_dim", dim, input.ndim)
     shape = []
     for i, (a, b) in enumerate(zip(input.shape, indices.shape)):
         if i != axis and a != b and a != 1 and b != 1:
@@ -821,7 +815,7 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     tensor([[0., 0.],
             [1., 1.]])
     """
-    axis = _axis("select_scatter", input, dim)
+    axis = axis_of("select_scatter", dim, input.ndim)
     size = input.shape[axis] if input.ndim else 0
     if not -size <= index < size:
         raise IndexError(
@@ -839,7 +833,7 @@ def slice_scatter(
     >>> gg.slice_scatter(gg.zeros(4), gg.ones(2), start=1, end=3)
     tensor([0., 1., 1., 0.])
     """
-    axis = _axis("slice_scatter", input, dim)
+    axis = axis_of("slice_scatter", dim, input.ndim)
     return _replace("slice_scatter", input, (*[ALL] * axis, slice(start, end, step)), src)
 
 

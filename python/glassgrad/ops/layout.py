@@ -19,6 +19,7 @@ from glassgrad import _core as core
 from glassgrad.autograd.graph import Op, View, note_change, recording, unbroadcast
 from glassgrad.autograd.in_place import check_in_place, overwrite
 from glassgrad.memory_format import arranged, contiguous_format
+from glassgrad.ops._axes import axis_of
 from glassgrad.ops._names import numpy_names
 
 if TYPE_CHECKING:
@@ -47,14 +48,6 @@ def variadic(function: F) -> Callable[..., Any]:
 
 def _dims(dims: Size) -> tuple[int, ...]:
     return tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)  # type: ignore[return-value]
-
-
-def _axis(op: str, dim: int, ndim: int) -> int:
-    """dim as an index from 0; a 0-d tensor has one axis to speak of."""
-    axes = max(ndim, 1)
-    if not -axes <= dim < axes:
-        raise IndexError(f"{op}: dim {dim} is out of range for {ndim} axes; it must be in [{-axes}, {axes - 1}]")
-    return dim % axes
 
 
 # ---- Views -----------------------------------------------------------------------------------------------------------
@@ -145,7 +138,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     (2, 12)
     """
     shape = input.shape
-    start, end = _axis("flatten", start_dim, len(shape)), _axis("flatten", end_dim, len(shape))
+    start, end = axis_of("flatten", start_dim, len(shape)), axis_of("flatten", end_dim, len(shape))
     if start > end:
         raise core.ShapeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} in {shape} {input.dtype}")
     if not shape:
@@ -174,7 +167,7 @@ def unflatten(input: Tensor, dim: int, sizes: Size) -> Tensor:
     (2, 2, 3)
     """
     shape = input.shape
-    d = _axis("unflatten", dim, len(shape))
+    d = axis_of("unflatten", dim, len(shape))
     if not shape:
         raise IndexError("unflatten: a 0-d tensor has no axis to cut")
     sizes = _dims(sizes)
@@ -526,7 +519,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     ndim = input.ndim + 1
     if not input.ndim:
         raise core.ShapeError("diag_embed: input () has no axis; at least 1 is needed")
-    d1, d2 = _axis("diag_embed", dim1, ndim), _axis("diag_embed", dim2, ndim)
+    d1, d2 = axis_of("diag_embed", dim1, ndim), axis_of("diag_embed", dim2, ndim)
     if d1 == d2:
         raise core.ShapeError(f"diag_embed: dim1 {dim1} and dim2 {dim2} are the same axis")
     n = input.shape[-1] + abs(offset)
@@ -575,7 +568,7 @@ class Unfold(View):
     # each of which is placed in zeros at once.
     def backward(self, dy: Tensor) -> Tensor:
         dimension, size, step = self.args
-        d = _axis("unfold", dimension, len(self.shape))
+        d = axis_of("unfold", dimension, len(self.shape))
         if not self.shape:
             return reshape(dy, ()) if size else dy.sum().reshape(())
         windows, apart = dy.shape[d], max(1, -(-size // step))
@@ -668,7 +661,7 @@ def _length(op: str, x: Tensor, dim: int) -> int:
     """The number of elements along dim of a tensor that is to be split."""
     if not x.ndim:
         raise core.ShapeError(f"{op}: a 0-d tensor has no axis to split")
-    return x.shape[_axis(op, dim, x.ndim)]
+    return x.shape[axis_of(op, dim, x.ndim)]
 
 
 def _even(op: str, x: Tensor, size: int, n: int, dim: int) -> tuple[Tensor, ...]:
@@ -1312,7 +1305,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
         raise core.ShapeError(f"rot90: dims {tuple(dims)} must name two axes")
     if input.ndim < 2:
         raise core.ShapeError(f"rot90: input {input.shape} {input.dtype} has {input.ndim} axes; at least 2 are needed")
-    a, b = (_axis("rot90", d, input.ndim) for d in dims)
+    a, b = (axis_of("rot90", d, input.ndim) for d in dims)
     if a == b:
         raise core.ShapeError(f"rot90: dims {tuple(dims)} must name two different axes")
     if k % 4 == 0:
@@ -1380,7 +1373,7 @@ def repeat_interleave(
         return core.repeat_index(input, output_size)
     if dim is None:
         input, dim = reshape(input, (input.numel(),)), 0
-    d = _axis("repeat_interleave", dim, input.ndim)
+    d = axis_of("repeat_interleave", dim, input.ndim)
     if input.ndim == 0:
         input = reshape(input, (1,))
     n = input.shape[d]
