@@ -16,6 +16,7 @@ Isa active_isa();
 bool isa_supported(Isa isa);
 void set_isa(Isa isa);  // the caller has checked that it is supported
 [[noreturn]] void throw_no_kernels(const char* table, Device device);
+void enter_device(Device device);  // what follows concerns this device, which is not the CPU
 
 #if defined(GG_X86_ISAS)
 #define GG_DECLARE_ISA_TABLES(Table, name) \
@@ -44,6 +45,7 @@ void set_isa(Isa isa);  // the caller has checked that it is supported
     if (device.type == DeviceType::Cpu) return *name##_by_isa[int(active_isa())]; \
     const Table* table = name##_on_gpu[device.type == DeviceType::Cuda ? 0 : 1];  \
     if (!table) throw_no_kernels(#name, device);                                  \
+    enter_device(device);                                                         \
     return *table;                                                                \
   }
 
