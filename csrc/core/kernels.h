@@ -40,6 +40,9 @@ void enter_device(Device device);  // what follows concerns this device, which i
 
 #define GG_KERNELS(Table, name)                                                   \
   GG_DECLARE_ISA_TABLES(Table, name)                                              \
+  namespace cuda {                                                                \
+  extern const Table name __attribute__((weak));                                  \
+  }                                                                               \
   inline const Table* name##_on_gpu[2] = {nullptr, nullptr}; /* cuda, simt */     \
   inline const Table& name(Device device) {                                       \
     if (device.type == DeviceType::Cpu) return *name##_by_isa[int(active_isa())]; \

@@ -1,0 +1,38 @@
+// Reductions within a warp and within a block, always in the same order.
+#pragma once
+#include "cuda/language.h"
+#include "cuda/warp.h"
+
+namespace gg::cuda {
+
+struct Sum {
+  template <class T> static __device__ T of(T a, T b) { return a + b; }
+};
+struct Max {  // NaN wins
+  template <class T> static __device__ T of(T a, T b) { return a > b || a != a ? a : b; }
+};
+struct Min {
+  template <class T> static __device__ T of(T a, T b) { return a < b || a != a ? a : b; }
+};
+
+// Every lane gets the result; width lanes (a power of two) form a group.
+template <class Op, class T> __device__ inline T warp_reduce(T x, int width = 32) {
+  for (int step = width / 2; step > 0; step /= 2) x = Op::of(x, shuffle_xor(x, step));
+  return x;
+}
+
+// Every thread gets the result. parts: shared memory for one T a warp; all threads of the block take part, in one
+// dimension of whole warps. Two barriers; parts may be used again right after it.
+template <class Op, class T> __device__ inline T block_reduce(T x, T* parts) {
+  const int warps = blockDim.x / 32, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  x = warp_reduce<Op>(x);
+  if (warps == 1) return x;
+  if (lane == 0) parts[warp] = x;
+  __syncthreads();
+  T total = parts[0];
+  for (int w = 1; w < warps; ++w) total = Op::of(total, parts[w]);
+  __syncthreads();
+  return total;
+}
+
+}  // namespace gg::cuda
