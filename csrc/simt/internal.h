@@ -1,0 +1,46 @@
+// What the scheduler and the checks share.
+#pragma once
+#include <string>
+
+#include "simt/fiber.h"
+#include "simt/runtime.h"
+
+namespace gg::simt {
+
+enum class State : uint8_t { Fresh, Running, Waiting, Done };
+
+struct Thread {
+  Context context;
+  char* stack = nullptr;
+  Dim3 index;
+  int lane = 0, warp = 0;  // warp in the cluster
+  unsigned block = 0;      // block in the cluster
+  State state = State::Fresh;
+  bool (*ready)(void*) = nullptr;
+  void* argument = nullptr;
+  const char* what = nullptr;
+  Place place;
+};
+
+struct Machine {
+  const Launch* launch = nullptr;
+  Thread* self = nullptr;  // the running thread; null between them
+  Context scheduler;
+  unsigned blocks = 1;            // of the cluster that runs
+  Dim3 block_index[kMaxCluster];  // and their places in the grid
+  int warps = 0, warps_per_block = 0;
+  uint32_t epoch[kMaxWarps];  // a warp's own time
+  Clock clock[kMaxWarps];     // clock[w].of[v]: up to which epoch of v warp w has seen
+  uint64_t cluster_number = 0;
+  std::string failure;
+};
+extern Machine machine;
+
+constexpr size_t kStackBytes = 128 * 1024;
+bool on_a_stack(uintptr_t address);
+std::string describe_thread(const Thread& thread);
+// function at file:line of a code address in this module, as far as addr2line can tell.
+std::string describe_code(const void* address);
+std::string kernel_name(const void* kernel);
+
+}  // namespace gg::simt

@@ -1,0 +1,88 @@
+// The module glassgrad._simt: the kernels of *_cuda.cu as fibers on the CPU, and the switches of their checks.
+#include <pybind11/pybind11.h>
+#include <string.h>
+
+#include <string>
+
+#include "core/backend.h"
+#include "core/check.h"
+#include "cuda/memory.h"
+#include "simt/check.h"
+#include "simt/runtime.h"
+
+namespace gg::cuda {
+
+void* scratch_allocate(size_t bytes) { return simt::device_allocate(bytes); }
+void scratch_release(void* data, size_t bytes) { simt::device_release(data, bytes); }
+void copy_in(void* device, const void* host, size_t bytes) { memcpy(device, host, bytes); }
+void copy_out(void* host, const void* device, size_t bytes) { memcpy(host, device, bytes); }
+void zero(void* device, size_t bytes) { memset(device, 0, bytes); }
+int multiprocessors() { return 2; }
+
+}  // namespace gg::cuda
+
+namespace gg::simt {
+namespace {
+
+int64_t allocations = 0, peak = 0;
+
+void* allocate(size_t bytes) {
+  if (bytes == 0) return nullptr;
+  ++allocations;
+  void* p = device_allocate(bytes);
+  peak = std::max(peak, int64_t(device_bytes_in_use()));
+  return p;
+}
+
+const Backend kBackend = {[] { return 1; },
+                          [](int) {},
+                          allocate,
+                          [](void* data, size_t bytes, int) { device_release(data, bytes); },
+                          cuda::copy_in,
+                          cuda::copy_out,
+                          [](void* to, const void* from, size_t bytes) { memmove(to, from, bytes); },
+                          [] {},
+                          [] { return MemoryStats{int64_t(device_bytes_in_use()), peak, 0, allocations, 0}; },
+                          [] { peak = int64_t(device_bytes_in_use()); },
+                          [] {},
+#define GG_TABLE_ADDRESS(Table, name) &cuda::name,
+                          GG_TABLES(GG_TABLE_ADDRESS)
+#undef GG_TABLE_ADDRESS
+};
+
+void set_schedule(const std::string& kind, uint64_t seed) {
+  Settings& s = settings();
+  if (kind == "forward")
+    s.schedule = Schedule::Forward;
+  else if (kind == "reverse")
+    s.schedule = Schedule::Reverse;
+  else if (kind == "random")
+    s.schedule = Schedule::Random;
+  else
+    throw pybind11::value_error("schedule: '" + kind + "' is none of 'forward', 'reverse' and 'random'");
+  s.seed = seed;
+}
+
+const char* schedule_name() {
+  Schedule s = settings().schedule;
+  return s == Schedule::Forward ? "forward" : s == Schedule::Reverse ? "reverse" : "random";
+}
+
+}  // namespace
+}  // namespace gg::simt
+
+PYBIND11_MODULE(_simt, m) {
+  namespace py = pybind11;
+  using namespace gg::simt;
+  m.doc() = "The CUDA kernels of glassgrad on the CPU, with checks.";
+  if (const char* text = std::getenv("GLASSGRAD_SIMT_CHECKS")) settings().checks = strcmp(text, "0") != 0;
+  if (const char* text = std::getenv("GLASSGRAD_SIMT_SCHEDULE")) {
+    std::string all = text, kind = all.substr(0, all.find(':'));
+    set_schedule(kind, kind.size() < all.size() ? std::stoull(all.substr(kind.size() + 1)) : 0);
+  }
+  m.attr("backend") = py::capsule(&kBackend, "glassgrad.backend");
+  m.def("set_checks", [](bool on) { settings().checks = on; });
+  m.def("get_checks", [] { return settings().checks; });
+  m.def("set_schedule", set_schedule);
+  m.def("get_schedule", [] { return py::make_tuple(schedule_name(), settings().seed); });
+}
