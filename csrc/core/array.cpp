@@ -1,6 +1,7 @@
 #include "core/array.h"
 
 #include "core/allocator.h"
+#include "core/backend.h"
 #include "core/check.h"
 #include "ops/layout/layout.h"
 
@@ -67,15 +68,18 @@ Dims contiguous_strides(const Dims& shape) {
 
 Array Array::empty(const Dims& shape, DType dtype, Device device) {
   check_shape("empty", shape, dtype);
-  check<ValueError>(device.type == DeviceType::Cpu, "empty: device ", name(device.type),
-                    " is not available in this build");
   Array a;
   size_t bytes = size_t(product(shape)) * item_size(dtype);
   a.storage_ = new Storage;
   a.storage_->device = device;
   a.storage_->bytes = bytes;
   try {
-    a.storage_->data = cpu_allocate(bytes);
+    if (device.type == DeviceType::Cpu) {
+      a.storage_->data = cpu_allocate(bytes);
+    } else {
+      a.storage_->data = backend(device).allocate(bytes);
+      a.storage_->release = release_on_device;
+    }
   } catch (...) {
     delete a.storage_;
     a.storage_ = nullptr;
@@ -94,16 +98,18 @@ Array Array::zeros(const Dims& shape, DType dtype, Device device) {
   return a;
 }
 
-Array Array::scalar(double value, DType dtype) {
+Array Array::scalar(double value, DType dtype, Device device) {
   Array a = empty({}, DType::Float64);
   *a.data<double>() = value;
-  return a.to(dtype);
+  a = a.to(dtype);
+  return device.type == DeviceType::Cpu ? a : a.beside(device);
 }
 
-Array Array::scalar_int(int64_t value, DType dtype) {
+Array Array::scalar_int(int64_t value, DType dtype, Device device) {
   Array a = empty({}, DType::Int64);
   *a.data<int64_t>() = value;
-  return a.to(dtype);
+  a = a.to(dtype);
+  return device.type == DeviceType::Cpu ? a : a.beside(device);
 }
 
 Array Array::adopt(Storage* storage, void* data, const Dims& shape, const Dims& strides, DType dtype) {
@@ -202,9 +208,26 @@ Array Array::to(DType dtype) const {
   return out;
 }
 
-double Array::item() const { return *to(DType::Float64).data<double>(); }
+Array Array::to_device(Device device) const {
+  if (device == this->device()) return *this;
+  Array out = empty(shape_, dtype_, device);
+  copy(out, *this);
+  return out;
+}
 
-int64_t Array::item_int() const { return *to(DType::Int64).data<int64_t>(); }
+Array Array::beside(Device device) const {
+  if (this->device() == device || this->device().type != DeviceType::Cpu || ndim() > 0) return *this;
+  Array out = empty({}, dtype_, device);
+  fill(out, *this);
+  out.weak_ = weak_;
+  return out;
+}
+
+double Array::item() const { return *to_device({}).to(DType::Float64).data<double>(); }
+
+int64_t Array::item_int() const { return *to_device({}).to(DType::Int64).data<int64_t>(); }
+
+int64_t Array::item_int(int64_t i) const { return view({}, {}, i).item_int(); }
 
 bool broadcast_shapes(const Dims& a, const Dims& b, Dims* out) {
   const Dims& big = a.n >= b.n ? a : b;

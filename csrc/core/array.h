@@ -20,8 +20,8 @@ struct Storage {
   Device device;
   void* data = nullptr;
   size_t bytes = 0;
-  void (*release)(Storage*) = nullptr;  // gives data back; null for the caching allocator
-  void* owner = nullptr;                // for release: whoever owns foreign memory
+  void (*release)(Storage*) = nullptr;  // gives data back; null for the CPU's caching allocator
+  void* owner = nullptr;                // for release: whoever owns foreign memory, null for our own
 };
 
 class Array {
@@ -35,8 +35,8 @@ class Array {
 
   static Array empty(const Dims& shape, DType dtype, Device device = {});  // dense, row-major, not initialised
   static Array zeros(const Dims& shape, DType dtype, Device device = {});
-  static Array scalar(double value, DType dtype);  // 0-d, on the CPU
-  static Array scalar_int(int64_t value, DType dtype);
+  static Array scalar(double value, DType dtype, Device device = {});  // 0-d
+  static Array scalar_int(int64_t value, DType dtype, Device device = {});
   // Adopts a storage whose count already includes this array.
   static Array adopt(Storage* storage, void* data, const Dims& shape, const Dims& strides, DType dtype);
 
@@ -67,8 +67,13 @@ class Array {
   Array contiguous() const;
   Array to(DType dtype) const;  // itself if it has that dtype already, else a dense converted copy
   Array clone() const;
-  double item() const;  // the only element, as a double (CPU)
+  Array to_device(Device device) const;  // itself if it is there already, else a dense copy there
+  // An operand of kernels on that device: a 0-d array of the CPU is written there by a launch that takes its value, any
+  // other is itself.
+  Array beside(Device device) const;
+  double item() const;  // the only element, as a double; waits for its device
   int64_t item_int() const;
+  int64_t item_int(int64_t i) const;  // element i of a dense array
 
  private:
   Storage* storage_ = nullptr;

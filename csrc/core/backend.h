@@ -56,6 +56,7 @@ struct Backend {
   int (*device_count)();
   void (*use_device)(int index);    // what follows concerns this device
   void* (*allocate)(size_t bytes);  // never null for bytes > 0; throws OutOfMemory
+  // Throws nothing, starts nothing that needs the device in use, and may still be called while the process exits.
   void (*release)(void* data, size_t bytes, int index);
   void (*copy_in)(void* device, const void* host, size_t bytes);   // host may change when it returns
   void (*copy_out)(void* host, const void* device, size_t bytes);  // waits until the bytes are there
@@ -73,7 +74,10 @@ struct Backend {
 // cannot be had: not built, no driver, no such device.
 const Backend& backend(Device device);
 bool backend_loaded(DeviceType type);
+int device_count(DeviceType type);  // as backend, without a device: how many there are
 void install_backend(DeviceType type, const Backend* backend);
+struct Storage;
+void release_on_device(Storage*);  // a storage's release, for memory of a backend
 // How a module is loaded: it must end in install_backend, or throw. Set by the Python module.
 void set_backend_loader(void (*load)(DeviceType));
 

@@ -10,6 +10,10 @@ std::string describe(const Dims& shape) {
 
 std::string describe(const Array& x) { return describe(x.shape()) + " " + name(x.dtype()); }
 
+std::string describe(Device device) {
+  return name(device.type) + (device.type == DeviceType::Cuda ? ":" + std::to_string(device.index) : "");
+}
+
 int check_dim(const char* op, int64_t dim, int ndim) {
   int64_t axes = ndim == 0 ? 1 : ndim;
   check<IndexError>(dim >= -axes && dim < axes, op, ": dim ", dim, " is out of range for ", ndim,
@@ -66,8 +70,8 @@ void check_same_dtype(const char* op, const char* a_name, const Array& a, const 
 }
 
 void check_same_device(const char* op, const Array& a, const Array& b) {
-  check<ValueError>(a.device() == b.device(), op, ": operands ", a, " on ", name(a.device().type), " and ", b, " on ",
-                    name(b.device().type), ": move one with .to(device)");
+  check<ValueError>(a.device() == b.device(), op, ": operands ", a, " on ", a.device(), " and ", b, " on ", b.device(),
+                    ": move one with .to(device)");
 }
 
 void check_same_shape(const char* op, const char* a_name, const Array& a, const char* b_name, const Array& b) {

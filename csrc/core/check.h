@@ -22,6 +22,7 @@ struct OutOfMemory : std::runtime_error {  // MemoryError in Python
 
 std::string describe(const Dims& shape);  // (32, 784)
 std::string describe(const Array& x);     // (32, 784) float32
+std::string describe(Device device);      // cuda:0
 inline std::string describe(DType t) { return name(t); }
 
 // message("matmul: x ", x, " and y ", y, " ...") with arrays, shapes and dtypes described.

@@ -4,6 +4,10 @@
 //     GG_KERNELS(SoftmaxKernels, softmax_kernels)
 // declares a table for each ISA the CPU file is compiled for, room for the CUDA and simt tables (which their module
 // hands over when it is loaded), and softmax_kernels(device), which picks one.
+//
+// Pointers that a contract takes are memory of the table's device, unless it says "host memory". Structures, sizes and
+// strides, and lists of them or of pointers are host memory: a kernel gets them by value. What a function returns is on
+// the host: one that computes it on a device waits for it.
 #pragma once
 #include "core/device.h"
 

@@ -150,6 +150,8 @@ bool device_from(PyObject* o, Device* out) {
   for (DeviceType t : {DeviceType::Cpu, DeviceType::Cuda, DeviceType::Simt})
     if (number && type == name(t)) {
       *out = {t, int8_t(std::stoi(index))};
+      check<ValueError>(t == DeviceType::Cuda || out->index == 0, "device: '", text, "': there is one ", type,
+                        " device, number 0");
       return true;
     }
   throw ValueError("device: '" + text + "' is not a device; known are 'cpu', 'cuda', 'cuda:N' and 'simt'");
@@ -187,14 +189,18 @@ void bind_types(pybind11::module_& m) {
              } catch (const ValueError& e) {
                throw py::value_error(e.what());
              }
-             if (!index.is_none()) d.index = py::cast<int8_t>(index);
+             if (index.is_none()) return DeviceTag{d};
+             int64_t i = py::cast<int64_t>(index);
+             if (i < 0 || i > (d.type == DeviceType::Cuda ? 99 : 0))
+               throw py::value_error(message("device: there is no ", name(d.type), " device of number ", i));
+             d.index = int8_t(i);
              return DeviceTag{d};
            }),
            py::arg("type"), py::arg("index") = py::none())
       .def_property_readonly("type", [](const DeviceTag& d) { return std::string(name(d.d.type)); })
       .def_property_readonly("index",
                              [](const DeviceTag& d) -> py::object {
-                               if (d.d.type == DeviceType::Cpu) return py::none();
+                               if (d.d.type != DeviceType::Cuda) return py::none();
                                return py::int_(int(d.d.index));
                              })
       .def("__eq__",
@@ -202,10 +208,7 @@ void bind_types(pybind11::module_& m) {
              return py::isinstance<DeviceTag>(b) && py::cast<DeviceTag>(b).d == a.d;
            })
       .def("__hash__", [](const DeviceTag& d) { return int(d.d.type) * 128 + d.d.index; })
-      .def("__str__",
-           [](const DeviceTag& d) {
-             return std::string(name(d.d.type)) + (d.d.type == DeviceType::Cuda ? ":" + std::to_string(d.d.index) : "");
-           })
+      .def("__str__", [](const DeviceTag& d) { return describe(d.d); })
       .def("__repr__",
            [](const DeviceTag& d) {
              return std::string("device(type='") + name(d.d.type) + "'" +

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "core/allocator.h"
+#include "core/backend.h"
 #include "core/kernels.h"
 #include "core/parallel.h"
 #include "python/bind.h"
@@ -90,9 +91,54 @@ void read_threads_setting() {
        std::to_string(threads()));
 }
 
-std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t> memory_stats() {
-  MemoryStats s = cpu_memory_stats();
+// What an import failed of, in one line.
+std::string reason(const pybind11::error_already_set& error) {
+  std::string text = pybind11::str(error.value());
+  return text.substr(0, text.find('\n'));
+}
+
+// The module glassgrad._cuda or glassgrad._simt, with its kernels in a capsule.
+void load_backend(DeviceType type) {
+  namespace py = pybind11;
+  const std::string device = name(type), module = "glassgrad._" + device;
+  try {
+    py::object capsule = py::module_::import(module.c_str()).attr("backend");
+    void* found = PyCapsule_GetPointer(capsule.ptr(), "glassgrad.backend");
+    if (!found) throw py::error_already_set();
+    install_backend(type, static_cast<const Backend*>(found));
+  } catch (py::error_already_set& error) {
+    if (error.matches(PyExc_ModuleNotFoundError) && type == DeviceType::Cuda)
+      throw ValueError("device cuda: this build has no CUDA backend: it is made where CMake finds a CUDA compiler");
+    if (error.matches(PyExc_ModuleNotFoundError))
+      throw ValueError("device " + device + ": this build has no module " + module);
+    throw ValueError("device " + device + ": " + reason(error));
+  }
+}
+
+int64_t count_devices(const std::string& type) {
+  for (DeviceType t : {DeviceType::Cpu, DeviceType::Cuda, DeviceType::Simt})
+    if (type == name(t)) return device_count(t);
+  throw ValueError("device_count: '" + type + "' is none of 'cpu', 'cuda' and 'simt'");
+}
+
+void synchronize(Device device) {
+  if (device.type != DeviceType::Cpu) backend(device).synchronize();
+}
+
+std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t> memory_stats(std::optional<Device> device) {
+  bool on_cpu = !device || device->type == DeviceType::Cpu;
+  MemoryStats s = on_cpu ? cpu_memory_stats() : backend(*device).memory_stats();
   return {s.allocated, s.peak_allocated, s.cached, s.allocations, s.cache_hits};
+}
+
+void reset_peak(std::optional<Device> device) {
+  if (!device || device->type == DeviceType::Cpu) return cpu_reset_peak();
+  backend(*device).reset_peak();
+}
+
+void empty_cache(std::optional<Device> device) {
+  if (!device || device->type == DeviceType::Cpu) return cpu_empty_cache();
+  backend(*device).empty_cache();
 }
 
 std::string compiler() {
@@ -123,6 +169,7 @@ PYBIND11_MODULE(_core, m) {
   using namespace gg;
   m.doc() = "The core of glassgrad: arrays, kernels and the tensor type.";
   set_region_hooks({let_go, take_back});
+  set_backend_loader(load_backend);
   read_isa_setting();
   read_threads_setting();
   python::bind_types(m);
@@ -133,9 +180,11 @@ PYBIND11_MODULE(_core, m) {
   python::def<&use_isa>(m, "set_isa", {"isa"});
   python::def<&isa>(m, "get_isa", {});
   python::def<&isas>(m, "supported_isas", {});
-  python::def<&memory_stats>(m, "memory_stats", {});
-  python::def<&cpu_reset_peak>(m, "reset_peak_memory_stats", {});
-  python::def<&cpu_empty_cache>(m, "empty_cache", {});
+  python::def<&count_devices>(m, "device_count", {"type"});
+  python::def<&synchronize>(m, "synchronize", {"device"});
+  python::def<&memory_stats>(m, "memory_stats", {"device"});
+  python::def<&reset_peak>(m, "reset_peak_memory_stats", {"device"});
+  python::def<&empty_cache>(m, "empty_cache", {"device"});
   python::def<&compiler>(m, "compiler", {});
   python::def<&get_default_dtype>(m, "get_default_dtype", {});
   python::def<&set_default_dtype>(m, "set_default_dtype", {"d"});

@@ -69,22 +69,22 @@ def set_default_dtype(d: Any) -> None:
     core.set_default_dtype(d)
 
 
-def empty_cache() -> None:
-    """Gives the memory that the allocator keeps for reuse back to the system.
+def empty_cache(device: Any = None) -> None:
+    """Gives the memory that a device's allocator (the CPU's if not given) keeps for reuse back to the system.
 
     >>> gg.empty_cache()
     >>> gg.memory_stats()["cached_bytes"]
     0
     """
-    core.empty_cache()
+    core.empty_cache(device)
 
 
-def reset_peak_memory_stats() -> None:
+def reset_peak_memory_stats(device: Any = None) -> None:
     """Starts the peak of `memory_stats` again from the bytes in use now.
 
     >>> gg.reset_peak_memory_stats()
     """
-    core.reset_peak_memory_stats()
+    core.reset_peak_memory_stats(device)
 
 
 def promote_types(type1: Any, type2: Any) -> Any:
@@ -122,14 +122,16 @@ def _version() -> str:
     return __version__
 
 
-def memory_stats() -> dict[str, int]:
-    """The CPU allocator's counters: bytes in use, their peak, bytes kept for reuse, requests and cache hits.
+def memory_stats(device: Any = None) -> dict[str, int]:
+    """Counters of a device's allocator, the CPU's if not given.
+
+    Bytes in use, their peak, bytes kept for reuse, requests and cache hits.
 
     >>> sorted(gg.memory_stats())
     ['allocated_bytes', 'allocations', 'cache_hits', 'cached_bytes', 'peak_allocated_bytes']
     """
     names = ("allocated_bytes", "peak_allocated_bytes", "cached_bytes", "allocations", "cache_hits")
-    return dict(zip(names, core.memory_stats()))
+    return dict(zip(names, core.memory_stats(device)))
 
 
 def result_type(tensor1: Any, tensor2: Any) -> Any:

@@ -23,7 +23,8 @@ enum class Fold : uint8_t { Write, Add, Multiply, Max, Min };
 constexpr int64_t kNonzeroBlock = 1 << 15;
 
 struct IndexKernels {
-  // offsets[j] = sum over k of index[k][j] * stride[k]; negative indices count from the end where wrap is set.
+  // offsets[j] = sum over k of index[k][j] * stride[k]; negative indices count from the end where wrap is set. The list
+  // of count pointers is host memory, each points at n indices of the device.
   // The position of the first index that is out of bounds comes back (k * n + j), or -1.
   int64_t (*index_offsets)(int count, const int64_t* const* index, const int64_t* size, const int64_t* stride,
                            bool wrap, int64_t n, int64_t* offsets);
@@ -43,7 +44,7 @@ struct IndexKernels {
   void (*index_fold)(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar, const Places& places);
   // y /= max(count, 1), rounded down for whole numbers.
   void (*divide_sums)(DType dtype, void* y, const int64_t* counts, int64_t n);
-  // y = mask ? value : x over loop operands (y, x, mask).
+  // y = mask ? value : x over loop operands (y, x, mask); value is one item of the device.
   void (*masked_fill)(int item_size, const Loop<3>& loop, const void* value);
   // Nonzero elements of dense x: their number in each block of kNonzeroBlock; then, with the running sums of those
   // numbers, the coordinates: out[row * row_stride + axis * axis_stride].

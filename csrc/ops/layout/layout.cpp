@@ -1,5 +1,6 @@
 #include "ops/layout/layout.h"
 
+#include "core/backend.h"
 #include "core/check.h"
 #include "core/make_loop.h"
 #include "python/bind.h"
@@ -19,6 +20,31 @@ Array backwards(const Array& x, int dim) {
   return x.view(x.shape(), strides, (x.size(dim) - 1) * x.strides()[dim]);
 }
 
+// The bytes of a dense array to one of the same shape and dtype on another device.
+void move_bytes(const Array& out, const Array& in) {
+  const size_t bytes = size_t(in.numel()) * item_size(in.dtype());
+  const Device from = in.device(), to = out.device();
+  if (from.type == to.type)
+    backend(to).copy_within(out.bytes(), in.bytes(), bytes);
+  else if (from.type == DeviceType::Cpu)
+    backend(to).copy_in(out.bytes(), in.bytes(), bytes);
+  else if (to.type == DeviceType::Cpu)
+    backend(from).copy_out(out.bytes(), in.bytes(), bytes);
+  else
+    move_bytes(out, in.to_device({}));
+}
+
+// out = in of another device. What moves is dense and of the smaller dtype; a number of the CPU is a launch's argument.
+void copy_across(const Array& out, const Array& in) {
+  if (in.numel() == 1 && in.device().type == DeviceType::Cpu) return fill(out, in.view({}, {}));
+  Array source = item_size(out.dtype()) < item_size(in.dtype()) ? in.to(out.dtype()) : in;
+  source = source.contiguous();
+  const bool lands = out.is_contiguous() && out.shape() == source.shape() && out.dtype() == source.dtype();
+  Array there = lands ? out : Array::empty(source.shape(), source.dtype(), out.device());
+  move_bytes(there, source);
+  if (!lands) copy(out, there);
+}
+
 }  // namespace
 
 void copy(const Array& out, const Array& in) {
@@ -26,6 +52,7 @@ void copy(const Array& out, const Array& in) {
   check<ShapeError>(broadcast_shapes(out.shape(), in.shape(), &shape) && shape == out.shape(), "copy: x ", in,
                     " does not broadcast to the destination ", out);
   if (out.numel() == 0) return;
+  if (out.device() != in.device()) return copy_across(out, in);
   Array source = overlaps(out, in) ? in.clone() : in;
   copy_apart(out, source.expand(out.shape()));
 }
@@ -62,7 +89,7 @@ Array clone(const Array& x) { return x.clone(); }
 
 Array contiguous(const Array& x) { return x.contiguous(); }
 
-// A dense copy, converted.
+// A dense copy, converted and moved.
 Array to(const Array& x, DType dtype, std::optional<Device> device) {
   Array out = Array::empty(x.shape(), dtype, device.value_or(x.device()));
   copy(out, x);
@@ -203,17 +230,21 @@ Array repeat(const Array& x, const Dims& repeats) {
 Array repeat_index(const Array& repeats, std::optional<int64_t> output_size) {
   check<ShapeError>(repeats.ndim() <= 1, "repeat_interleave: repeats ", repeats, " must have at most one axis");
   check_integral("repeat_interleave", "repeats", repeats);
-  Array counts = repeats.to(DType::Int64).contiguous();
+  Array counts = repeats.to_device({}).to(DType::Int64).contiguous();
+  Array ends = Array::empty(counts.shape(), DType::Int64);
   int64_t total = 0;
   for (int64_t i = 0; i < counts.numel(); ++i) {
     int64_t r = counts.data<int64_t>()[i];
     check<ValueError>(r >= 0, "repeat_interleave: repeats has the negative count ", r);
     check<ValueError>(!__builtin_add_overflow(total, r, &total), "repeat_interleave: the counts' sum overflows");
+    ends.data<int64_t>()[i] = total;
   }
   check<ShapeError>(!output_size || *output_size == total, "repeat_interleave: output_size ", output_size.value_or(0),
                     " is not the counts' sum ", total);
   Array index = Array::empty({total}, DType::Int64, repeats.device());
-  layout_kernels(index.device()).repeat_index(counts.data<int64_t>(), counts.numel(), index.data<int64_t>());
+  ends = ends.to_device(index.device());
+  if (total > 0)
+    layout_kernels(index.device()).repeat_index(ends.data<int64_t>(), ends.numel(), total, index.data<int64_t>());
   return index;
 }
 

@@ -20,14 +20,14 @@ struct LayoutKernels {
   // y = x (batch, rows, cols) where column - row <= diagonal (lower) or >= diagonal (upper), else 0.
   void (*triangle)(DType, const void* x, void* y, int64_t batch, int64_t rows, int64_t cols, int64_t diagonal,
                    bool lower);
-  // y = 0 repeated repeats[0] times, then 1 repeated repeats[1] times, and so on.
-  void (*repeat_index)(const int64_t* repeats, int64_t n, int64_t* y);
+  // y[k] = i for ends[i - 1] <= k < ends[i]; ends, n of them, do not decrease, and the last is total, y's length.
+  void (*repeat_index)(const int64_t* ends, int64_t n, int64_t total, int64_t* y);
 };
 GG_KERNELS(LayoutKernels, layout_kernels)
 
 class Array;
 
-// out = in, broadcast to out's shape and converted to its dtype. Bumps no version.
+// out = in, broadcast to out's shape, converted to its dtype and moved to its device. Bumps no version.
 void copy(const Array& out, const Array& in);
 // out = value (0-d), converted. Bumps no version.
 void fill(const Array& out, const Array& value);

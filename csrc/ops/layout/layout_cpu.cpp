@@ -275,9 +275,9 @@ void triangle(DType t, const void* x, void* y, int64_t batch, int64_t rows, int6
   });
 }
 
-void repeat_index(const int64_t* repeats, int64_t n, int64_t* y) {
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t k = 0; k < repeats[i]; ++k) *y++ = i;
+void repeat_index(const int64_t* ends, int64_t n, int64_t, int64_t* y) {
+  for (int64_t i = 0, k = 0; i < n; ++i)
+    for (; k < ends[i]; ++k) y[k] = i;
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ enum class PointwiseLoss : uint8_t {
 };
 constexpr int kPointwiseLosses = 10;
 
-// Lengths and labels of a batch of sequences; log_probs is (T, N, C), C elements of type c, dense.
+// Lengths and labels of a batch of sequences, all of the device; log_probs is (T, N, C), C elements of type c, dense.
 struct CtcArgs {
   const void* log_probs;
   const int64_t* labels;         // of all sequences

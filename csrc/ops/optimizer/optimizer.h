@@ -55,6 +55,7 @@ struct RpropOptions {
   bool maximize;
 };
 
+// The slices of a call are host memory, what they point at is the device's.
 struct OptimizerKernels {
   // state: momentum buffer (or null). k[0]: 1 where the buffer is new.
   void (*sgd)(const OptimizerSlice*, int64_t count, const SgdOptions&);

@@ -34,7 +34,7 @@ struct RandomKernels {
   void (*bernoulli_each)(DType t, const void* p, void* y, int64_t n, Stream);
   // Poisson with one rate per element. Element i uses the blocks whose counter is stream.counter + i.
   void (*poisson)(DType t, const void* rate, void* y, int64_t n, Stream);
-  // A permutation of 0 ... n - 1.
+  // A permutation of 0 ... n - 1. The CPU's is the only one that is called: a shuffle is a chain of swaps.
   void (*permutation)(int64_t* y, int64_t n, Stream);
   // mask = 1 with probability 1 - p, else 0; y = x mask / (1 - p).
   void (*dropout)(DType, const void* x, void* y, uint8_t* mask, int64_t n, Stream, double p);

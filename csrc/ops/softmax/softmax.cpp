@@ -111,10 +111,11 @@ void check_cross_entropy(const char* op, const Array& x, const Array& target, co
 }  // namespace
 
 void check_classes(const char* op, const Array& target, int64_t classes, int64_t ignore_index) {
-  const int64_t* t = target.data<int64_t>();
-  for (int64_t i = 0, n = target.numel(); i < n; ++i)
-    check<IndexError>((t[i] >= 0 && t[i] < classes) || t[i] == ignore_index, op, ": target ", target, " holds class ",
-                      t[i], ": classes are 0 to ", classes - 1, ", or ignore_index ", ignore_index);
+  int64_t bad =
+      softmax_kernels(target.device()).find_bad_class(target.data<int64_t>(), target.numel(), classes, ignore_index);
+  if (bad >= 0)
+    throw IndexError(message(op, ": target ", target, " holds class ", target.item_int(bad), ": classes are 0 to ",
+                             classes - 1, ", or ignore_index ", ignore_index));
 }
 
 // The loss (0-d, or one a row where reduction is "none"), stats for backward, and what a mean divides by.

@@ -42,6 +42,8 @@ struct SoftmaxKernels {
   // arguments x, target, weight and sizes only; dx is zero before.
   void (*nll_forward)(DType, const CrossEntropyArgs&, void* losses);
   void (*nll_backward)(DType, const CrossEntropyArgs&, const void* dy, bool dy_per_row, const void* total, void* dx);
+  // The first of n classes that is neither in [0, classes) nor ignore_index, or -1.
+  int64_t (*find_bad_class)(const int64_t* target, int64_t n, int64_t classes, int64_t ignore_index);
 };
 
 GG_KERNELS(SoftmaxKernels, softmax_kernels)

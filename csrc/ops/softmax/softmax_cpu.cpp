@@ -435,10 +435,16 @@ void nll_backward(DType t, const CrossEntropyArgs& a, const void* dy_, bool dy_p
   });
 }
 
+int64_t find_bad_class(const int64_t* target, int64_t n, int64_t classes, int64_t ignore_index) {
+  for (int64_t i = 0; i < n; ++i)
+    if (uint64_t(target[i]) >= uint64_t(classes) && target[i] != ignore_index) return i;
+  return -1;
+}
+
 }  // namespace
 
 const SoftmaxKernels softmax_kernels = {softmax_forward,      softmax_backward,       cross_entropy_forward,
                                         cross_entropy_reduce, cross_entropy_backward, nll_forward,
-                                        nll_backward};
+                                        nll_backward,         find_bad_class};
 
 }  // namespace gg::GG_ISA
