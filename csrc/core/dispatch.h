@@ -1,5 +1,6 @@
 // The dtype switch: calls f.template operator()<T>() with the element type that a dtype names. Kernel files include it;
-// f is a lambda of the caller's anonymous namespace, so each instance stays in that file.
+// f is a lambda of the caller's anonymous namespace, so each instance stays in that file. (constexpr: device code may
+// call them too.)
 //
 //     dispatch_floating(dtype, [&]<class T>() { softmax_rows<T>(...); });
 #pragma once
@@ -7,7 +8,7 @@
 
 namespace gg {
 
-template <class F> inline decltype(auto) dispatch_floating(DType t, F&& f) {
+template <class F> constexpr decltype(auto) dispatch_floating(DType t, F&& f) {
   switch (t) {
     case DType::Float16: return f.template operator()<float16>();
     case DType::BFloat16: return f.template operator()<bfloat16>();
@@ -16,7 +17,7 @@ template <class F> inline decltype(auto) dispatch_floating(DType t, F&& f) {
   }
 }
 
-template <class F> inline decltype(auto) dispatch_all(DType t, F&& f) {
+template <class F> constexpr decltype(auto) dispatch_all(DType t, F&& f) {
   switch (t) {
     case DType::Bool: return f.template operator()<bool>();
     case DType::UInt8: return f.template operator()<uint8_t>();
@@ -29,7 +30,7 @@ template <class F> inline decltype(auto) dispatch_all(DType t, F&& f) {
 }
 
 // For kernels that move elements and never look at them: the unsigned integer of the same size.
-template <class F> inline decltype(auto) dispatch_size(int item_size, F&& f) {
+template <class F> constexpr decltype(auto) dispatch_size(int item_size, F&& f) {
   switch (item_size) {
     case 1: return f.template operator()<uint8_t>();
     case 2: return f.template operator()<uint16_t>();
