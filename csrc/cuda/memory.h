@@ -12,6 +12,8 @@ void copy_out(void* host, const void* device, size_t bytes);  // waits for every
 void zero(void* device, size_t bytes);
 // Multiprocessors of the device in use: how many blocks run at once is a small multiple of it.
 int multiprocessors();
+// Bytes of shared memory that one block can have there.
+size_t shared_limit();
 
 // n elements of device memory that live as long as the launches before the end of its scope.
 template <class T> class Scratch {

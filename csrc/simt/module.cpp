@@ -18,6 +18,7 @@ void copy_in(void* device, const void* host, size_t bytes) { memcpy(device, host
 void copy_out(void* host, const void* device, size_t bytes) { memcpy(host, device, bytes); }
 void zero(void* device, size_t bytes) { memset(device, 0, bytes); }
 int multiprocessors() { return 2; }
+size_t shared_limit() { return simt::kMaxShared; }
 
 }  // namespace gg::cuda
 
