@@ -12,6 +12,8 @@ void copy_out(void* host, const void* device, size_t bytes);  // waits for every
 void zero(void* device, size_t bytes);
 // Multiprocessors of the device in use: how many blocks run at once is a small multiple of it.
 int multiprocessors();
+// 10 times the compute capability of the device in use: 75, 80, 86, 90, ... Kernels for newer hardware ask first.
+int architecture();
 // Bytes of shared memory that one block can have there.
 size_t shared_limit();
 

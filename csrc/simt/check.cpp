@@ -21,7 +21,7 @@ struct Cell {
   uint32_t known_run;              // the run in which `known` bytes of shared memory have been written
   uint16_t write_thread, read_thread;
   uint8_t write_mask, read_mask, known_mask;
-  bool write_atomic;
+  bool write_atomic, write_async;
   uint32_t pending_run;  // an asynchronous copy into these bytes is under way
 };
 
@@ -128,20 +128,24 @@ std::string describe_other(uint32_t run, uint16_t thread) {
                  "), thread (", i % l.block.x, ", ", i / l.block.x % l.block.y, ", ", i / l.block.x / l.block.y, ")");
 }
 
+int warp_of(uint16_t thread) {
+  const Launch& l = *machine.launch;
+  unsigned per_block = l.block.x * l.block.y * l.block.z;
+  return int(thread / per_block) * machine.warps_per_block + int(thread % per_block) / kWarp;
+}
+
 // Whether what thread `other` of this run did in `epoch` is known to come before what the running thread does now.
 bool ordered(uint16_t other, uint32_t epoch, uint16_t self) {
   if (other == self) return true;
-  const Launch& l = *machine.launch;
-  unsigned per_block = l.block.x * l.block.y * l.block.z;
-  int warp = int(other / per_block) * machine.warps_per_block + int(other % per_block) / kWarp;
-  int mine = machine.self->warp;
+  int warp = warp_of(other), mine = machine.self->warp;
   if (warp == mine) return epoch < machine.epoch[mine];
   return epoch <= machine.clock[mine].of[warp];
 }
 
 const char* verb(Access a) {
-  return a == Access::Read ? "reads" : a == Access::Write ? "writes" : "updates atomically";
+  return a == Access::Write ? "writes" : a == Access::Atomic ? "updates atomically" : "reads";
 }
+bool writes(Access a) { return a == Access::Write || a == Access::Atomic; }
 
 [[noreturn]] void report_race(const Cell& c, bool with_write, uintptr_t address, Access access, const void* code,
                               const char* space) {
@@ -152,18 +156,26 @@ const char* verb(Access a) {
         space, reinterpret_cast<void*>(address), other.c_str(), with_write ? "wrote" : "read", there.c_str());
 }
 
-void touch(Cell& c, uint8_t mask, uintptr_t address, Access access, const void* code, bool is_shared) {
+void touch(Cell& c, uint8_t mask, uintptr_t address, Access access, const void* code, bool is_shared, Moment moment,
+           bool async, bool ordered_before = false) {
   const char* space = is_shared ? "shared" : "global";
   const uint32_t oldest = is_shared ? run_number : first_run;
-  const uint16_t self = thread_number();
-  if (c.write_run >= oldest && (c.write_mask & mask) && !(access == Access::Atomic && c.write_atomic))
+  const uint16_t self = moment.thread;
+  if (!ordered_before && c.write_run >= oldest && (c.write_mask & mask) &&
+      !(access == Access::Atomic && c.write_atomic))
     if (c.write_run != run_number || !ordered(c.write_thread, c.write_epoch, self))
       report_race(c, true, address, access, code, space);
-  if (access != Access::Read && c.read_run >= oldest && (c.read_mask & mask))
+  if (access == Access::AsyncRead && c.write_run == run_number && !c.write_async && is_shared &&
+      machine.fenced[warp_of(c.write_thread)] < c.write_epoch)
+    fault(
+        "missing fence: TMA or wgmma reads shared memory at %p that threads wrote at %s without "
+        "fence_shared_for_async",
+        reinterpret_cast<void*>(address), describe_offset(c.write_code).c_str());
+  if (!ordered_before && writes(access) && c.read_run >= oldest && (c.read_mask & mask))
     if (c.read_run != run_number || !ordered(c.read_thread, c.read_epoch, self))
       report_race(c, false, address, access, code, space);
-  const uint32_t epoch = machine.epoch[machine.self->warp];
-  if (access == Access::Read) {
+  const uint32_t epoch = moment.epoch;
+  if (!writes(access)) {
     bool same = c.read_run == run_number && c.read_thread == self && c.read_epoch == epoch;
     c.read_mask = same ? c.read_mask | mask : mask;
     c.read_run = run_number;
@@ -178,12 +190,13 @@ void touch(Cell& c, uint8_t mask, uintptr_t address, Access access, const void* 
     c.write_thread = self;
     c.write_code = code_offset(code);
     c.write_atomic = access == Access::Atomic;
+    c.write_async = async;
   }
 }
 
 enum class Phase { Whole, Begin, End };  // of an asynchronous access
 
-void access_shared(uintptr_t a, size_t bytes, Access access, const void* code, Phase phase) {
+void access_shared(uintptr_t a, size_t bytes, Access access, const void* code, Phase phase, Moment moment) {
   size_t at = a - arena_begin, block = at / arena_stride;
   if (block >= arena_blocks || at % arena_stride + bytes > arena_used)
     fault("out of bounds at %s: %s %zu bytes at %zu of the %zu bytes of shared memory", describe_code(code).c_str(),
@@ -201,8 +214,9 @@ void access_shared(uintptr_t a, size_t bytes, Access access, const void* code, P
     if (access != Access::Write && (known & mask) != mask)
       fault("unwritten memory at %s: %s shared memory at offset %zu, which nobody has written",
             describe_code(code).c_str(), verb(access), at % arena_stride + i);
-    touch(c, mask, a + i, access, code, true);
-    if (access != Access::Read && phase != Phase::Begin) {
+    // What a copy's end might race with was looked at where it began, by the thread that knows.
+    touch(c, mask, a + i, access, code, true, moment, phase != Phase::Whole, phase == Phase::End);
+    if (writes(access) && phase != Phase::Begin) {
       c.known_run = run_number;
       c.known_mask = known | mask;
     }
@@ -229,19 +243,19 @@ void access_global(uintptr_t a, size_t bytes, Access access, const void* code) {
   }
   for (size_t i = 0; i < bytes;) {
     size_t in_cell = (a + i) % 4, n = std::min(bytes - i, 4 - in_cell);
-    touch(memory.cells[(a + i - memory.region) / 4], uint8_t(((1u << n) - 1) << in_cell), a + i, access, code, false);
+    touch(memory.cells[(a + i - memory.region) / 4], uint8_t(((1u << n) - 1) << in_cell), a + i, access, code, false,
+          now(), false);
     i += n;
   }
 }
 
-void access_memory(uintptr_t a, size_t bytes, Access access, const void* code, Phase phase = Phase::Whole) {
-  if (!checking || !machine.self) return;
+void access_memory(uintptr_t a, size_t bytes, Access access, const void* code, Phase phase, Moment moment) {
   if (on_a_stack(a)) return;
-  if (a - arena_begin < kArenaBytes) return access_shared(a, bytes, access, code, phase);
+  if (a - arena_begin < kArenaBytes) return access_shared(a, bytes, access, code, phase, moment);
   if (a - memory.region < memory.region_bytes) return access_global(a, bytes, access, code);
   auto params = reinterpret_cast<uintptr_t>(machine.launch->params);
   bool readable = in_module(a) || (a >= params && a + bytes <= params + machine.launch->params_bytes);
-  if (access == Access::Read && readable) return;
+  if (!writes(access) && readable) return;
   fault("host memory at %s: %s %zu bytes at %p, which is no device memory", describe_code(code).c_str(), verb(access),
         bytes, reinterpret_cast<void*>(a));
 }
@@ -252,19 +266,23 @@ inline void accessed(const void* p, size_t bytes, Access access, const void* cod
   auto a = reinterpret_cast<uintptr_t>(p);
   if (!may_be_unaligned && a % bytes != 0)
     fault("misaligned at %s: %s %zu bytes at %p", describe_code(code).c_str(), verb(access), bytes, p);
-  access_memory(a, bytes, access, code);
+  access_memory(a, bytes, access, code, Phase::Whole, now());
 }
 
 }  // namespace
 
+Moment now() { return {thread_number(), machine.epoch[machine.self->warp]}; }
+
 void check_access(const void* p, size_t bytes, Access access, const void* code, const char*) {
-  access_memory(reinterpret_cast<uintptr_t>(p), bytes, access, code);
+  if (checking) access_memory(reinterpret_cast<uintptr_t>(p), bytes, access, code, Phase::Whole, now());
 }
 void begin_async(const void* p, size_t bytes, const void* code, const char*) {
-  access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, code, Phase::Begin);
+  if (checking) access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, code, Phase::Begin, now());
 }
-void end_async(const void* p, size_t bytes) {
-  access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, __builtin_return_address(0), Phase::End);
+void end_async(const void* p, size_t bytes) { end_async_of(now(), p, bytes); }
+void end_async_of(Moment start, const void* p, size_t bytes) {
+  if (checking)
+    access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, __builtin_return_address(0), Phase::End, start);
 }
 void check_atomic(const void* p, size_t bytes, const void* code) { accessed(p, bytes, Access::Atomic, code); }
 

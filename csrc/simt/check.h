@@ -15,13 +15,20 @@ void* device_allocate(size_t bytes);
 void device_release(void* data, size_t bytes);
 size_t device_bytes_in_use();
 
-enum class Access { Read, Write, Atomic };
+enum class Access { Read, Write, Atomic, AsyncRead };  // AsyncRead: by TMA or wgmma, past the threads' own path
 
 // The accesses that a twin makes on behalf of a thread: checked at once, or, for an asynchronous copy, in two halves:
 // from begin_async on the bytes may not be read or written, until end_async makes them a write of the running thread.
 void check_access(const void* p, size_t bytes, Access access, const void* caller, const char* what);
 void begin_async(const void* p, size_t bytes, const void* caller, const char* what);
 void end_async(const void* p, size_t bytes);
+// The same as a write of the thread that started the copy, at the time it did so.
+struct Moment {
+  uint16_t thread;
+  uint32_t epoch;
+};
+Moment now();
+void end_async_of(Moment start, const void* p, size_t bytes);
 
 // For the scheduler. Runs are numbered: cells of earlier ones are forgotten.
 void begin_checked_launch(const Launch& launch);

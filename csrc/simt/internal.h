@@ -29,9 +29,12 @@ struct Machine {
   unsigned blocks = 1;            // of the cluster that runs
   Dim3 block_index[kMaxCluster];  // and their places in the grid
   int warps = 0, warps_per_block = 0;
-  uint32_t epoch[kMaxWarps];  // a warp's own time
-  Clock clock[kMaxWarps];     // clock[w].of[v]: up to which epoch of v warp w has seen
+  uint32_t epoch[kMaxWarps];   // a warp's own time
+  Clock clock[kMaxWarps];      // clock[w].of[v]: up to which epoch of v warp w has seen
+  uint32_t fenced[kMaxWarps];  // the epoch of a warp's last fence_shared_for_async
   uint64_t cluster_number = 0;
+  void (*start_hopper)() = nullptr;  // forgets the barriers and copies of the cluster before
+  void (*end_hopper)() = nullptr;    // a fault where something asynchronous was never waited for
   std::string failure;
 };
 extern Machine machine;

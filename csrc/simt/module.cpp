@@ -18,6 +18,7 @@ void copy_in(void* device, const void* host, size_t bytes) { memcpy(device, host
 void copy_out(void* host, const void* device, size_t bytes) { memcpy(host, device, bytes); }
 void zero(void* device, size_t bytes) { memset(device, 0, bytes); }
 int multiprocessors() { return 2; }
+int architecture() { return simt::settings().architecture; }
 size_t shared_limit() { return simt::kMaxShared; }
 
 }  // namespace gg::cuda
@@ -64,6 +65,12 @@ void set_schedule(const std::string& kind, uint64_t seed) {
   s.seed = seed;
 }
 
+void set_architecture(int architecture) {
+  if (architecture != 75 && architecture != 80 && architecture != 90)
+    throw pybind11::value_error("architecture: " + std::to_string(architecture) + " is none of 75, 80 and 90");
+  settings().architecture = architecture;
+}
+
 const char* schedule_name() {
   Schedule s = settings().schedule;
   return s == Schedule::Forward ? "forward" : s == Schedule::Reverse ? "reverse" : "random";
@@ -81,9 +88,12 @@ PYBIND11_MODULE(_simt, m) {
     std::string all = text, kind = all.substr(0, all.find(':'));
     set_schedule(kind, kind.size() < all.size() ? std::stoull(all.substr(kind.size() + 1)) : 0);
   }
+  if (const char* text = std::getenv("GLASSGRAD_SIMT_ARCH")) set_architecture(std::atoi(text));
   m.attr("backend") = py::capsule(&kBackend, "glassgrad.backend");
   m.def("set_checks", [](bool on) { settings().checks = on; });
   m.def("get_checks", [] { return settings().checks; });
   m.def("set_schedule", set_schedule);
+  m.def("set_architecture", set_architecture);
+  m.def("get_architecture", [] { return settings().architecture; });
   m.def("get_schedule", [] { return py::make_tuple(schedule_name(), settings().seed); });
 }

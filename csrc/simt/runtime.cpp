@@ -99,6 +99,7 @@ void leave() {  // the running thread stops for now
 
 void thread_entry() {
   machine.launch->call(machine.launch->params);
+  if (machine.end_hopper) machine.end_hopper();
   machine.self->state = State::Done;
   leave();
 }
@@ -176,8 +177,10 @@ void start_cluster(uint64_t number) {
     for (BlockBarrier& barrier : barriers[b]) barrier = {};
   }
   cluster_wide = {};
+  if (m.start_hopper) m.start_hopper();
   for (int w = 0; w < m.warps; ++w) {
     m.epoch[w] = 1;
+    m.fenced[w] = 0;
     memset(m.clock[w].of, 0, sizeof(uint32_t) * size_t(m.warps));
     for (int k = 0; k < kMeetings; ++k) {
       Meeting& meeting = meetings[size_t(w * kMeetings + k)];

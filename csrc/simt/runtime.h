@@ -28,6 +28,7 @@ struct Settings {
   bool checks = true;
   Schedule schedule = Schedule::Forward;
   uint64_t seed = 0;
+  int architecture = 90;  // the GPU that simt stands for: which kernels are chosen
 };
 Settings& settings();
 
