@@ -45,7 +45,7 @@ template <int N> int widen(Loop<N>& loop, int item, int* rest) {
   int unit = item;
   while (unit < 16 && fits(2 * unit)) unit *= 2;
   loop.numel = loop.numel / loop.shape[last] * (row / unit);
-  loop.shape[last] = row / unit;
+  loop.shape[last] = row < unit ? 1 : row / unit;  // nothing but a rest: no index is asked for
   for (int k = 0; k < N; ++k) loop.stride[k][last] = unit;
   return unit;
 }
