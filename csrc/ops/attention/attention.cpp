@@ -122,6 +122,7 @@ std::tuple<Array, Array, Array, std::optional<Array>> attention_backward(
     const Array& dout, const Array& query, const Array& key, const Array& value, const std::optional<Array>& mask,
     const Array& out, const Array& stats, bool causal, double scale, double dropout, int64_t seed, int64_t offset,
     bool mask_gradient) {
+  check_same_device("scaled_dot_product_attention", dout, query);
   Prepared r = prepare(query, key, value, mask, causal, scale, dropout);
   AttentionProblem& p = r.problem;
   p.seed = uint64_t(seed);

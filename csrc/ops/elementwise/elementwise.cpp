@@ -33,17 +33,10 @@ DType operand_dtype(const Info& op, DType t) {
   }
 }
 
-// Where an op of these operands runs: a Python number has no place of its own.
-template <int N> Device device_of(const Array* const (&operands)[N]) {
-  for (const Array* x : operands)
-    if (!x->weak()) return x->device();
-  return operands[0]->device();
-}
-
 // A new array of this shape, laid out as the first operand of the same shape that is dense under some order of its
 // axes.
 template <int N> Array result(const Dims& shape, DType dtype, const Array* const (&operands)[N]) {
-  Device device = device_of(operands);
+  Device device = operands[0]->device();
   for (const Array* x : operands) {
     if (x->shape() != shape) continue;
     if (x->is_contiguous()) break;
@@ -97,10 +90,20 @@ Dims broadcast(const char* op, const Array& a, const Array& b) {
   return shape;
 }
 
-// A Python number beside a tensor of another device travels by value; tensors do not.
-void check_devices(const char* op, const Array& a, const Array& b) {
-  check<ValueError>(a.device() == b.device() || a.weak() || b.weak(), op, ": operands lie on different devices, ",
-                    name(a.device().type), " and ", name(b.device().type));
+// The device on which operands of several meet: that of one beside the CPU.
+template <int N> Device meeting_place(const Array* const (&operands)[N]) {
+  for (const Array* x : operands)
+    if (x->device() != Device{}) return x->device();
+  return {};
+}
+
+// The operands where the op runs. Numbers and 0-d tensors of the CPU may stand beside tensors of a device.
+template <int N> void bring_together(const char* op, const Array* const (&operands)[N], Array (&together)[N]) {
+  const Device device = meeting_place(operands);
+  for (int i = 0; i < N; ++i) {
+    together[i] = operands[i]->beside(device);
+    check_same_device(op, together[0], together[i]);
+  }
 }
 
 Array run_unary(Unary op, const Array& x, const double* params) {
@@ -116,6 +119,7 @@ Array run_unary_backward(Unary op, const Array& saved, const Array& dy, const do
   const char* name = kUnary[int(op)].name;
   check_floating(name, "saved", saved);
   check_same_shape(name, "saved", saved, "dy", dy);
+  check_same_device(name, saved, dy);
   const Array* operands[] = {&saved, &dy};
   Array dx = result(saved.shape(), saved.dtype(), operands);
   elementwise_kernels(dy.device()).unary_backward(op, compute_type(saved.dtype()), loop_over(dx, operands), params);
@@ -129,7 +133,6 @@ bool divides(Binary op) {
 // The dtype a and b are computed in, after refusing what the op cannot do with their types or values.
 DType binary_dtype(Binary op, const Array& a, const Array& b) {
   const Info& info = kBinary[int(op)];
-  check_devices(info.name, a, b);
   DType t = operand_dtype(info, result_type(a, b));
   if (divides(op) && is_integral(t)) {
     const Array* divisor[] = {&b};
@@ -147,10 +150,15 @@ Array run_binary(Binary op, const Array& a, const Array& b, const double* params
   const Info& info = kBinary[int(op)];
   Dims shape = broadcast(info.name, a, b);
   DType t = binary_dtype(op, a, b);
-  const Array* operands[] = {&a, &b};
-  Array y = result(shape, info.kind == Kind::Predicate ? DType::Bool : t, operands);
-  elementwise_kernels(y.device()).binary(op, compute_type(t), loop_over(y, operands), params);
-  return y;
+  auto run = [&](const Array* const(&operands)[2]) {
+    Array y = result(shape, info.kind == Kind::Predicate ? DType::Bool : t, operands);
+    elementwise_kernels(y.device()).binary(op, compute_type(t), loop_over(y, operands), params);
+    return y;
+  };
+  if (a.device() == b.device()) return run({&a, &b});
+  Array together[2];
+  bring_together(info.name, {&a, &b}, together);
+  return run({&together[0], &together[1]});
 }
 
 // a = op(a, b) in a's own memory; false where the result has another shape or dtype, or b lies across a.
@@ -159,6 +167,11 @@ bool run_binary_into(Binary op, const Array& a, const Array& b, const double* pa
   if (!broadcast_shapes(a.shape(), b.shape(), &shape) || shape != a.shape() || overlaps(a, b)) return false;
   DType t = binary_dtype(op, a, b);
   if (t != a.dtype()) return false;
+  if (a.device() != b.device()) {
+    Array there = b.beside(a.device());
+    check_same_device(kBinary[int(op)].name, a, there);
+    return run_binary_into(op, a, there, params);
+  }
   const Array* operands[] = {&a, &b};
   elementwise_kernels(a.device()).binary(op, compute_type(t), loop_over(a, operands), params);
   bump_version(a);
@@ -167,9 +180,6 @@ bool run_binary_into(Binary op, const Array& a, const Array& b, const double* pa
 
 Array run_ternary(Ternary op, const Array& a, const Array& b, const Array& c, const double* params) {
   const Info& info = kTernary[int(op)];
-  check_devices(info.name, a, b);
-  check_devices(info.name, a, c);
-  check_devices(info.name, b, c);
   Dims shape = broadcast(info.name, a, b);
   if (c.shape() != shape) {
     Dims all;
@@ -180,10 +190,15 @@ Array run_ternary(Ternary op, const Array& a, const Array& b, const Array& c, co
   bool selects = op == Ternary::Where;
   check<DTypeError>(!selects || a.dtype() == DType::Bool, info.name, ": condition ", a, " must be bool");
   DType t = operand_dtype(info, selects ? result_type(b, c) : result_type(a, b, c));
-  const Array* operands[] = {&a, &b, &c};
-  Array y = result(shape, t, operands);
-  elementwise_kernels(y.device()).ternary(op, compute_type(t), loop_over(y, operands), params);
-  return y;
+  auto run = [&](const Array* const(&operands)[3]) {
+    Array y = result(shape, t, operands);
+    elementwise_kernels(y.device()).ternary(op, compute_type(t), loop_over(y, operands), params);
+    return y;
+  };
+  if (a.device() == b.device() && b.device() == c.device()) return run({&a, &b, &c});
+  Array together[3];
+  bring_together(info.name, {&a, &b, &c}, together);
+  return run({&together[0], &together[1], &together[2]});
 }
 
 // Python's functions of an op with as many numeric parameters as Count has entries.

@@ -15,8 +15,9 @@ Array rows_of(const char* op, const Array& index, const Array& weight) {
   check_same_device(op, index, weight);
   Array rows = index.to(DType::Int64).contiguous();
   int64_t bad = embedding_kernels(index.device()).find_bad_row(rows.data<int64_t>(), rows.numel(), weight.size(0));
-  check<IndexError>(bad < 0, op, ": index ", bad < 0 ? 0 : rows.data<int64_t>()[bad],
-                    " is out of bounds for axis 0 of weight ", weight, ", which has ", weight.size(0), " rows");
+  if (bad >= 0)
+    throw IndexError(message(op, ": index ", rows.item_int(bad), " is out of bounds for axis 0 of weight ", weight,
+                             ", which has ", weight.size(0), " rows"));
   return rows;
 }
 
@@ -36,6 +37,7 @@ Array embedding_forward(const Array& weight, const Array& index) {
 Array embedding_backward(const Array& dy, const Array& index, int64_t rows, int64_t skip,
                          const std::optional<Array>& scale, const std::optional<Array>& source) {
   check_floating("embedding", "weight", dy);
+  check_same_device("embedding_backward", dy, index);
   const int64_t width = dy.size(dy.ndim() - 1);
   Array d = dy.contiguous(), at = index.to(DType::Int64).contiguous(),
         dw = Array::empty({rows, width}, dy.dtype(), dy.device());
@@ -74,7 +76,9 @@ std::tuple<Array, Array, Array, std::optional<Array>> embedding_bag_forward(cons
   Array rows = rows_of(op, index, weight), w = weight.contiguous(), starts = offsets.to(DType::Int64).contiguous();
   const int64_t bags = starts.numel() - 1, width = w.size(1), n = rows.numel();
   check<ValueError>(bags >= 0, op, ": offsets ", offsets, " must hold at least the last position");
-  const int64_t* start = starts.data<int64_t>();
+  check_same_device(op, index, offsets);
+  const Array known = starts.to_device({});
+  const int64_t* start = known.data<int64_t>();
   check<ValueError>(start[0] == 0, op, ": offsets[0] must be 0, not ", start[0]);
   for (int64_t b = 0; b < bags; ++b)
     check<ValueError>(start[b] <= start[b + 1], op, ": offsets must not decrease, but offsets[", b, "] is ", start[b],
@@ -82,6 +86,7 @@ std::tuple<Array, Array, Array, std::optional<Array>> embedding_bag_forward(cons
   check<ValueError>(start[bags] <= n, op, ": offsets end at ", start[bags], ", past the ", n, " indices of the input");
   Array by;
   if (scale) {
+    check_same_device(op, index, *scale);
     check_same_shape(op, "input", index, "per_sample_weights", *scale);
     check_same_dtype(op, "weight", weight, "per_sample_weights", *scale);
     by = scale->contiguous();
@@ -92,15 +97,18 @@ std::tuple<Array, Array, Array, std::optional<Array>> embedding_bag_forward(cons
         count = Array::empty({bags}, DType::Int64, device);
   std::optional<Array> row;
   if (Bag(mode) == Bag::Max) row = Array::empty({bags, width}, DType::Int64, device);
-  kernels.bag_positions(rows.data<int64_t>(), start, bags, skip, bag.data<int64_t>(), count.data<int64_t>());
+  kernels.bag_positions(rows.data<int64_t>(), starts.data<int64_t>(), bags, skip, bag.data<int64_t>(),
+                        count.data<int64_t>());
   if (y.numel())
-    kernels.bag_forward(Bag(mode), w.dtype(), w.bytes(), rows.data<int64_t>(), start, scale ? by.bytes() : nullptr,
-                        y.bytes(), row ? row->data<int64_t>() : nullptr, bags, width, skip);
+    kernels.bag_forward(Bag(mode), w.dtype(), w.bytes(), rows.data<int64_t>(), starts.data<int64_t>(),
+                        scale ? by.bytes() : nullptr, y.bytes(), row ? row->data<int64_t>() : nullptr, bags, width,
+                        skip);
   return {y, bag, count, row};
 }
 
 Array embedding_bag_scale_backward(const Array& dy, const Array& weight, const Array& index, const Array& bag,
                                    int64_t skip) {
+  check_same_device("embedding_bag_backward", dy, weight);
   Array d = dy.contiguous(), w = weight.contiguous(), rows = index.to(DType::Int64).contiguous(), at = bag.contiguous();
   Array dscale = Array::empty({rows.numel()}, w.dtype(), w.device());
   embedding_kernels(w.device())

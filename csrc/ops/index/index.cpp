@@ -107,7 +107,7 @@ struct Pick {
 };
 
 // The offsets of all elements of an array of this shape, in row-major order.
-Array all_offsets(const Dims& shape, const Dims& strides) {
+Array all_offsets(const Dims& shape, const Dims& strides, Device device) {
   Array out = Array::empty({product(shape)}, DType::Int64);
   int64_t* to = out.data<int64_t>();
   int64_t made = 1;
@@ -118,7 +118,7 @@ Array all_offsets(const Dims& shape, const Dims& strides) {
       for (int64_t k = shape[d] - 1; k >= 0; --k) to[i * shape[d] + k] = to[i] + k * strides[d];
     made *= shape[d];
   }
-  return out;
+  return out.to_device(device);
 }
 
 Array as_index(const std::string& op, const Array& index) {
@@ -127,12 +127,13 @@ Array as_index(const std::string& op, const Array& index) {
   return index.to(DType::Int64);
 }
 
+// Indices may lie on the CPU beside any x: a list in Python is such an index.
 Pick pick(const std::string& op, const Array& x, const Dims& axes, const std::vector<Array>& indices, bool wrap) {
   const int count = int(indices.size());
   check<IndexError>(count > 0 && count == axes.n, op, ": ", count, " indices for ", axes.n, " axes");
   Dims picked;
   for (const Array& index : indices) {
-    check_same_device(op.c_str(), x, index);
+    if (index.device() != Device{}) check_same_device(op.c_str(), x, index);
     Dims both;
     if (!broadcast_shapes(picked, index.shape(), &both)) {
       std::string shapes;
@@ -181,7 +182,7 @@ Pick pick(const std::string& op, const Array& x, const Dims& axes, const std::ve
   const int64_t* data[kMaxDims];
   int64_t sizes[kMaxDims], strides[kMaxDims];
   for (int k = 0; k < count; ++k) {
-    dense[k] = as_index(op, indices[k]).expand(picked).contiguous();
+    dense[k] = as_index(op, indices[k]).to_device(x.device()).expand(picked).contiguous();
     data[k] = dense[k].data<int64_t>();
     sizes[k] = x.size(int(axes[k]));
     strides[k] = x.strides()[int(axes[k])];
@@ -193,12 +194,13 @@ Pick pick(const std::string& op, const Array& x, const Dims& axes, const std::ve
       index_kernels(x.device()).index_offsets(count, data, sizes, strides, wrap, places.n, p.offsets.data<int64_t>());
   if (bad >= 0) {
     int k = int(bad / places.n);
-    throw IndexError(message(op, ": index ", data[k][bad % places.n], " is out of bounds for axis ", axes[k], " of x ",
-                             x, ", which has size ", sizes[k], wrap ? "" : "; negative indices are not taken here"));
+    throw IndexError(message(op, ": index ", dense[k].item_int(bad % places.n), " is out of bounds for axis ", axes[k],
+                             " of x ", x, ", which has size ", sizes[k],
+                             wrap ? "" : "; negative indices are not taken here"));
   }
   if ((!even || ragged.n) && product(p.shape)) {
-    Array first = even ? Array::zeros({1}, DType::Int64) : all_offsets(before, before_strides);
-    Array last = all_offsets(ragged, ragged_strides);
+    Array first = all_offsets(even ? Dims{} : before, even ? Dims{} : before_strides, x.device());
+    Array last = all_offsets(ragged, ragged_strides, x.device());
     Array all = Array::empty({first.numel() * places.n * last.numel()}, DType::Int64, x.device());
     index_kernels(x.device())
         .combine_offsets(first.data<int64_t>(), first.numel(), places.offsets, places.n, last.data<int64_t>(),
@@ -212,8 +214,10 @@ Pick pick(const std::string& op, const Array& x, const Dims& axes, const std::ve
 }
 
 // x as the values of a write: cast, broadcast to shape, dense, and apart from the memory that is written.
-Array as_values(const std::string& op, const Array& v, const Array& x, const Dims& shape) {
+Array as_values(const std::string& op, const Array& given, const Array& x, const Dims& shape) {
   Dims both;
+  Array v = given.beside(x.device());
+  check_same_device(op.c_str(), x, v);
   check<ShapeError>(broadcast_shapes(v.shape(), shape, &both) && both == shape, op, ": value ", v,
                     " does not broadcast to the indexed shape ", shape);
   if (v.numel() == 1) return v.to(x.dtype());
@@ -345,7 +349,7 @@ void check_index_fits(const std::string& op, const Array& x, int dim, const Arra
 }
 
 [[noreturn]] void throw_bad_index(const std::string& op, const Array& x, int dim, const Array& index, int64_t bad) {
-  throw IndexError(message(op, ": index ", index.data<int64_t>()[bad], " is out of bounds for axis ", dim, " of x ", x,
+  throw IndexError(message(op, ": index ", index.item_int(bad), " is out of bounds for axis ", dim, " of x ", x,
                            ", which has size ", x.size(dim), "; negative indices are not taken here"));
 }
 
@@ -370,7 +374,7 @@ Array index_wrap(const std::string& op, const Array& index, int64_t axis, int64_
   const int64_t *data = from.data<int64_t>(), step = 1;
   int64_t bad =
       index_kernels(index.device()).index_offsets(1, &data, &size, &step, true, out.numel(), out.data<int64_t>());
-  check<IndexError>(bad < 0, op, ": index ", bad < 0 ? 0 : data[bad], " is out of bounds for axis ", axis,
+  check<IndexError>(bad < 0, op, ": index ", bad < 0 ? 0 : from.item_int(bad), " is out of bounds for axis ", axis,
                     ", which has size ", size);
   return out;
 }
@@ -384,7 +388,8 @@ void scatter_into(const std::string& op, const Array& x, int64_t dim, const Arra
   const bool is_scalar = src.array.weak();
   check<DTypeError>(is_scalar || src.array.dtype() == x.dtype(), op, ": x ", x, " and src ", src.array,
                     ": the dtypes differ");
-  Array picks = as_index(op, index).contiguous(), is = with_axis(picks), values = src.array;
+  Array picks = as_index(op, index).contiguous(), is = with_axis(picks), values = src.array.beside(x.device());
+  check_same_device(op.c_str(), x, values);
   if (!is_scalar) {
     values = with_axis(values);
     check<ShapeError>(values.ndim() == is.ndim(), op, ": src ", src.array, " and index ", index,
@@ -462,7 +467,8 @@ Array scatter_reduce(const std::string& op, const Array& x, int64_t dim, const A
 
 Array masked_fill_into(const Array& y, const Array& x, const Array& mask, const Operand& value) {
   check<ShapeError>(value.array.numel() == 1, "masked_fill: value ", value.array, " must be a single number");
-  Array item = value.array.to(x.dtype()), from = x.expand(y.shape()), where = mask.expand(y.shape());
+  Array item = value.array.to(x.dtype()).beside(x.device()), from = x.expand(y.shape()), where = mask.expand(y.shape());
+  check_same_device("masked_fill", x, item);
   index_kernels(y.device()).masked_fill(item_size(y.dtype()), make_loop<3>({&y, &from, &where}), item.bytes());
   return y;
 }
@@ -488,29 +494,31 @@ void masked_fill_(const Array& x, const Array& mask, const Operand& value) {
   bump_version(x);
 }
 
-// Running sums of the nonzero counts of x's blocks; the total comes last.
-std::vector<int64_t> nonzero_starts(const Array& dense) {
+// Running sums of the nonzero counts of x's blocks, and the total.
+std::pair<Array, int64_t> nonzero_starts(const Array& dense) {
   const int64_t blocks = (dense.numel() + kNonzeroBlock - 1) / kNonzeroBlock;
-  std::vector<int64_t> starts(size_t(blocks) + 1);
-  index_kernels(dense.device()).nonzero_count(dense.dtype(), dense.bytes(), dense.numel(), starts.data());
+  Array counts = Array::empty({blocks}, DType::Int64, dense.device());
+  if (blocks)
+    index_kernels(dense.device()).nonzero_count(dense.dtype(), dense.bytes(), dense.numel(), counts.data<int64_t>());
+  Array starts = counts.to_device({});
   int64_t sum = 0;
-  for (int64_t& start : starts) {
+  for (int64_t i = 0; i < blocks; ++i) {
+    int64_t& start = starts.data<int64_t>()[i];
     int64_t count = start;
     start = sum;
     sum += count;
   }
-  return starts;
+  return {starts.to_device(dense.device()), sum};
 }
 
 // (count, ndim) coordinates, stored one axis after the other so that each column is dense.
 Array nonzero(const Array& x) {
   Array dense = x.contiguous();
-  std::vector<int64_t> starts = nonzero_starts(dense);
-  const int64_t count = starts.back();
+  const auto [starts, count] = nonzero_starts(dense);
   Array out = Array::empty({x.ndim(), count}, DType::Int64, x.device());
   if (count && x.ndim())
     index_kernels(x.device())
-        .nonzero_write(x.dtype(), dense.bytes(), dense.numel(), starts.data(), x.ndim(), x.shape().v,
+        .nonzero_write(x.dtype(), dense.bytes(), dense.numel(), starts.data<int64_t>(), x.ndim(), x.shape().v,
                        out.data<int64_t>(), 1, count);
   return out.transpose(0, 1);
 }
@@ -518,12 +526,12 @@ Array nonzero(const Array& x) {
 // Flat row-major positions where the mask is true.
 Array masked_positions(const Array& mask) {
   Array dense = mask.contiguous();
-  std::vector<int64_t> starts = nonzero_starts(dense);
+  const auto [starts, count] = nonzero_starts(dense);
   const int64_t n = dense.numel();
-  Array out = Array::empty({starts.back()}, DType::Int64, mask.device());
+  Array out = Array::empty({count}, DType::Int64, mask.device());
   if (out.numel())
     index_kernels(mask.device())
-        .nonzero_write(mask.dtype(), dense.bytes(), n, starts.data(), 1, &n, out.data<int64_t>(), 1, 0);
+        .nonzero_write(mask.dtype(), dense.bytes(), n, starts.data<int64_t>(), 1, &n, out.data<int64_t>(), 1, 0);
   return out;
 }
 
@@ -539,6 +547,7 @@ Array masked_select(const Array& x, const Array& mask) {
 // x[mask] = the first elements of source, in order.
 void masked_scatter_(const Array& x, const Array& mask, const Array& source) {
   Dims shape = masked_shape("masked_scatter", x, mask);
+  check_same_device("masked_scatter", x, source);
   check<ShapeError>(shape == x.shape(), "masked_scatter: mask ", mask, " does not broadcast to x ", x);
   check<DTypeError>(source.dtype() == x.dtype(), "masked_scatter: x ", x, " and source ", source,
                     ": the dtypes differ");

@@ -65,6 +65,8 @@ std::vector<Array> pointwise_loss_backward(const std::string& name, const Array&
                                            const Array& target, double parameter, const std::string& reduction,
                                            bool need_dx, bool need_dtarget) {
   bool per_element = reduction == "none";
+  check_same_device(name.c_str(), x, dy);
+  check_same_device(name.c_str(), x, target);
   Array xd = x.contiguous(), td = target.contiguous(), dyd = dy.to(x.dtype()).contiguous();
   Array dx, dt;
   if (need_dx) dx = Array::empty(x.shape(), x.dtype(), x.device());
@@ -84,24 +86,30 @@ namespace {
 
 // Dense operands of a CTC loss; labels are (N, S) padded, or all of them in one row.
 struct CtcOperands {
-  Array log_probs, labels;
-  std::vector<int64_t> begin;
+  Array log_probs, labels, lengths;
   CtcArgs args{};
 
   CtcOperands(const Array& log_probs_, const Array& labels_, const std::vector<int64_t>& input_lengths,
               const std::vector<int64_t>& label_lengths, int64_t blank)
       : log_probs(log_probs_.contiguous()), labels(labels_.to(DType::Int64).contiguous()) {
+    const int64_t N = int64_t(label_lengths.size());
+    lengths = Array::empty({3, N}, DType::Int64);
     int64_t longest = 0, at = 0;
-    for (size_t n = 0; n < label_lengths.size(); ++n) {
-      begin.push_back(labels.ndim() == 2 ? int64_t(n) * labels.size(1) : at);
-      at += label_lengths[n];
-      longest = longest > label_lengths[n] ? longest : label_lengths[n];
+    for (int64_t n = 0; n < N; ++n) {
+      int64_t* column = lengths.data<int64_t>() + n;
+      column[0] = labels.ndim() == 2 ? n * labels.size(1) : at;
+      column[N] = label_lengths[size_t(n)];
+      column[2 * N] = input_lengths[size_t(n)];
+      at += column[N];
+      longest = longest > column[N] ? longest : column[N];
     }
+    lengths = lengths.to_device(log_probs.device());
+    const int64_t* begin = lengths.data<int64_t>();
     args = {log_probs.bytes(),
             labels.data<int64_t>(),
-            begin.data(),
-            label_lengths.data(),
-            input_lengths.data(),
+            begin,
+            begin + N,
+            begin + 2 * N,
             nullptr,
             log_probs.size(0),
             log_probs.size(1),
@@ -117,6 +125,7 @@ void check_ctc(const Array& log_probs, const Array& labels, const std::vector<in
   check_floating(op, "log_probs", log_probs);
   check_ndim(op, "log_probs", log_probs, 3);
   check_integral(op, "targets", labels);
+  check_same_device(op, log_probs, labels);
   int64_t T = log_probs.size(0), N = log_probs.size(1), C = log_probs.size(2), sum = 0;
   check<ValueError>(blank >= 0 && blank < C, op, ": blank is ", blank, "; log_probs ", log_probs, " has classes 0 to ",
                     C - 1);
@@ -143,13 +152,17 @@ std::pair<Array, Array> ctc_loss_forward(const Array& log_probs, const Array& la
                                          const std::vector<int64_t>& input_lengths,
                                          const std::vector<int64_t>& label_lengths, int64_t blank) {
   check_ctc(log_probs, labels, input_lengths, label_lengths, blank);
-  CtcOperands o(log_probs, labels, input_lengths, label_lengths, blank);
-  for (size_t n = 0; n < label_lengths.size(); ++n)
+  const Array listed = labels.to_device({}).to(DType::Int64).contiguous();
+  int64_t at = 0;
+  for (size_t n = 0; n < label_lengths.size(); ++n) {
+    if (listed.ndim() == 2) at = int64_t(n) * listed.size(1);
     for (int64_t i = 0; i < label_lengths[n]; ++i) {
-      int64_t label = o.args.labels[o.begin[n] + i];
-      check<IndexError>(label >= 0 && label < o.args.C, "ctc_loss: sequence ", n, " has label ", label, "; log_probs ",
-                        log_probs, " has classes 0 to ", o.args.C - 1);
+      int64_t label = listed.data<int64_t>()[at++];
+      check<IndexError>(label >= 0 && label < log_probs.size(2), "ctc_loss: sequence ", n, " has label ", label,
+                        "; log_probs ", log_probs, " has classes 0 to ", log_probs.size(2) - 1);
     }
+  }
+  CtcOperands o(log_probs, labels, input_lengths, label_lengths, blank);
   Array losses = Array::empty({o.args.N}, log_probs.dtype(), log_probs.device());
   Array alpha = Array::empty({o.args.N, o.args.T, o.args.states}, DType::Float64, log_probs.device());
   o.args.alpha = alpha.data<double>();
@@ -160,6 +173,7 @@ std::pair<Array, Array> ctc_loss_forward(const Array& log_probs, const Array& la
 Array ctc_loss_backward(const Array& dy, const Array& log_probs, const Array& labels,
                         const std::vector<int64_t>& input_lengths, const std::vector<int64_t>& label_lengths,
                         int64_t blank, const Array& alpha, bool zero_infinity) {
+  check_same_device("ctc_loss_backward", dy, log_probs);
   CtcOperands o(log_probs, labels, input_lengths, label_lengths, blank);
   o.args.alpha = alpha.data<double>();
   Array dx = Array::empty(log_probs.shape(), log_probs.dtype(), log_probs.device());

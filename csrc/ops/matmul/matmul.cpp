@@ -217,6 +217,7 @@ Array cdist_forward(const Array& x, const Array& y, double p) {
 
 // dx1 for one batch shape: the broadcast of batch axes is summed by the caller. `transposed` exchanges the roles: dx2.
 Array cdist_backward(const Array& dout, const Array& x, const Array& y, const Array& out, double p, bool transposed) {
+  check_same_device("cdist_backward", dout, out);
   int n = out.ndim();
   int64_t m = out.size(transposed ? n - 1 : n - 2), other = out.size(transposed ? n - 2 : n - 1);
   int64_t t = x.size(x.ndim() - 1);

@@ -102,6 +102,7 @@ std::vector<Array> layer_norm_backward(const Array& dy, const Array& x, const Di
                                        const std::optional<Array>& weight, const Array& mean, const Array& rstd,
                                        bool need_dx, bool need_dweight, bool need_dbias) {
   check_same_shape("layer_norm_backward", "dy", dy, "x", x);
+  check_same_device("layer_norm_backward", dy, x);
   Array dense = x.contiguous(), dy_dense = dy.to(x.dtype()).contiguous();
   Line w(weight, x.dtype());
   Gradients g(x, normalized_shape, need_dx, need_dweight, need_dbias);
@@ -132,6 +133,7 @@ std::vector<Array> rms_norm_backward(const Array& dy, const Array& x, const Dims
                                      const std::optional<Array>& weight, const Array& rstd, bool need_dx,
                                      bool need_dweight) {
   check_same_shape("rms_norm_backward", "dy", dy, "x", x);
+  check_same_device("rms_norm_backward", dy, x);
   Array dense = x.contiguous(), dy_dense = dy.to(x.dtype()).contiguous();
   Line w(weight, x.dtype());
   Gradients g(x, normalized_shape, need_dx, need_dweight, false);
@@ -183,6 +185,7 @@ std::vector<Array> group_norm_backward(const Array& dy, const Array& x, int64_t 
                                        const std::optional<Array>& weight, const Array& mean, const Array& rstd,
                                        bool need_dx, bool need_dweight, bool need_dbias) {
   check_same_shape("group_norm_backward", "dy", dy, "x", x);
+  check_same_device("group_norm_backward", dy, x);
   GroupShape s = groups_of(x, groups);
   Array dense = x.contiguous(), dy_dense = dy.to(x.dtype()).contiguous();
   Line w(weight, x.dtype());
@@ -280,6 +283,7 @@ std::vector<Array> batch_norm_backward(const Array& dy, const Array& x, const st
                                        const Array& mean, const Array& rstd, bool training, bool need_dx,
                                        bool need_dweight, bool need_dbias) {
   check_same_shape("batch_norm_backward", "dy", dy, "x", x);
+  check_same_device("batch_norm_backward", dy, x);
   Array dense = x.contiguous(), dy_dense = dy.to(x.dtype()).contiguous();
   Line w(weight, x.dtype());
   Gradients g(x, {x.size(1)}, need_dx, need_dweight, need_dbias);

@@ -91,6 +91,11 @@ double count_step(const char* op, const Array& step) {
   check<DTypeError>(step.numel() == 1 && (step.dtype() == DType::Float32 || step.dtype() == DType::Float64), op,
                     ": step ", step, ": a float32 tensor of one element is needed");
   bump_version(step);
+  if (step.device() != Device{}) {
+    const double t = step.item() + 1;
+    fill(step, Array::scalar(t, step.dtype()));
+    return t;
+  }
   if (step.dtype() == DType::Float64) return *step.data<double>() += 1;
   return double(*step.data<float>() += 1);
 }

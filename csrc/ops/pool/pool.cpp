@@ -140,6 +140,7 @@ std::pair<Array, Array> adaptive_max_pool_forward(const Array& x, int64_t nd, co
 
 // y[plane, o] = x[plane, index[plane, o]]
 Array pool_gather(const Array& x, int64_t nd, const Array& index) {
+  check_same_device("max_pool", x, index);
   Array y = Array::empty(index.shape(), x.dtype(), x.device());
   if (y.numel() == 0) return y;
   const Array xc = x.contiguous(), ic = index.contiguous();
@@ -151,6 +152,7 @@ Array pool_gather(const Array& x, int64_t nd, const Array& index) {
 
 // The adjoint: x of the given shape, zero but for x[plane, index[plane, o]] += y[plane, o].
 Array pool_scatter(const Array& y, int64_t nd, const Array& index, const Dims& shape) {
+  check_same_device("max_pool", y, index);
   if (y.numel() == 0) return Array::zeros(shape, y.dtype(), y.device());
   Array x = Array::empty(shape, y.dtype(), y.device());
   const Array yc = y.contiguous(), ic = index.contiguous();
@@ -163,6 +165,7 @@ Array pool_scatter(const Array& y, int64_t nd, const Array& index, const Dims& s
 Array max_unpool_forward(const Array& y, int64_t nd, const Array& index, const Dims& output_size) {
   const std::string op = op_name("max_unpool", nd);
   check_input(op, y, int(nd));
+  check_same_device(op.c_str(), y, index);
   check<DTypeError>(index.dtype() == DType::Int64, op, ": indices ", index, " must be int64");
   check<ShapeError>(y.shape() == index.shape(), op, ": input ", y, " and indices ", index, ": the shapes differ");
   check<ValueError>(output_size.n == nd, op, ": output_size ", output_size, " has ", output_size.n, " numbers; ", nd,

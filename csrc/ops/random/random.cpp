@@ -7,6 +7,7 @@
 #include <random>
 
 #include "ops/layout/layout.h"
+#include "ops/loss/loss.h"
 #include "python/bind.h"
 
 namespace gg {
@@ -171,8 +172,9 @@ void bernoulli_(const Array& out, double p, const MaybeSource& source) {
 
 void check_probabilities(const char* op, const Array& p) {
   check_floating(op, "p", p);
-  if (p.numel() == 0) return;
-  Array wide = p.to(DType::Float64).contiguous();
+  Array dense = p.contiguous();
+  if (p.numel() == 0 || loss_kernels(p.device()).within(p.dtype(), dense.bytes(), p.numel(), 0, 1)) return;
+  Array wide = dense.to_device({}).to(DType::Float64);
   for (int64_t i = 0; i < wide.numel(); ++i) {
     double v = wide.data<double>()[i];
     check<ValueError>(v >= 0 && v <= 1, op, ": p ", p, " holds ", v, "; probabilities are in [0, 1]");
@@ -195,12 +197,12 @@ Array poisson(const Array& rate, const MaybeSource& source) {
   return y;
 }
 
-Array randperm(int64_t n, const MaybeSource& source) {
+Array randperm(int64_t n, const MaybeSource& source, std::optional<Device> device) {
   check<ValueError>(n >= 0, "randperm: n must not be negative, got ", n);
   Array y = Array::empty({n}, DType::Int64);
   Stream s = take(source, n, 2);
   random_kernels(y.device()).permutation(y.data<int64_t>(), n, s);
-  return y;
+  return y.to_device(device.value_or(Device{}));
 }
 
 // (y, mask)
@@ -216,6 +218,7 @@ std::pair<Array, Array> dropout(const Array& x, double p, const MaybeSource& sou
 }
 
 Array dropout_backward(const Array& dy, const Array& mask, double scale) {
+  check_same_device("dropout_backward", dy, mask);
   Array dyc = dy.contiguous(), dx = Array::empty(dy.shape(), dy.dtype(), dy.device());
   if (dy.numel() > 0)
     random_kernels(dy.device())
@@ -234,7 +237,7 @@ void set_state_array(Generator& g, const Array& state) {
   if (state.dtype() != DType::UInt8 || state.numel() != int64_t(sizeof s))
     throw pybind11::value_error(
         message("set_state: state ", state, " must be ", sizeof s, " uint8, as get_state gives them"));
-  Array dense = state.contiguous();
+  Array dense = state.to_device({}).contiguous();
   memcpy(&s, dense.bytes(), sizeof s);
   g.set_state(s);
 }
@@ -303,7 +306,7 @@ void bind_random(pybind11::module_& m) {
   python::def<&bernoulli_>(m, "bernoulli_", {"self", "p", "generator"});
   python::def<&bernoulli>(m, "bernoulli", {"p", "generator"});
   python::def<&poisson>(m, "poisson", {"input", "generator"});
-  python::def<&randperm>(m, "randperm", {"n", "generator"});
+  python::def<&randperm>(m, "randperm", {"n", "generator", "device"});
   python::def<&dropout>(m, "dropout", {"input", "p", "generator"});
   python::def<&dropout_backward>(m, "dropout_backward", {"dy", "mask", "scale"});
 }

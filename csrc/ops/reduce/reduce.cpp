@@ -227,6 +227,7 @@ Array argmin(const Array& x, std::optional<int64_t> dim, std::optional<bool> kee
 
 // dx for y = prod of x over dim, or over everything: dy has y's shape, dim kept or not.
 Array prod_backward(const Array& dy, const Array& x, std::optional<int64_t> dim) {
+  check_same_device("prod_backward", dy, x);
   int64_t outer = 1, n = x.numel(), inner = 1;
   if (dim && x.ndim() > 0) {
     int d = check_dim("prod", *dim, x.ndim());

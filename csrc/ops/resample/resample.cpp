@@ -96,26 +96,34 @@ Taps axis_taps(const std::string& mode, int64_t in, int64_t out, bool align_corn
   return interpolation_taps<C>(in, out, is_cubic, align_corners, scale);
 }
 
+template <class T> Array table(const std::vector<T>& values, Device device) {
+  Array a = Array::empty({int64_t(values.size())}, dtype_of<T>::value);
+  std::copy(values.begin(), values.end(), a.data<T>());
+  return a.to_device(device);
+}
+
 struct Resampling {
-  Taps taps[3];
+  Array index[3], weight[3];
   ResampleAxis axis[3];
 };
 
 // scales: one per axis, 0 for the ratio of the sizes.
-void make_resampling(Resampling* r, const std::string& mode, DType t, const Dims& in, const Dims& out,
+void make_resampling(Resampling* r, const std::string& mode, DType t, Device device, const Dims& in, const Dims& out,
                      const std::vector<double>& scales, bool align_corners, bool antialias) {
   const int nd = in.n;
   for (int i = 0; i < 3; ++i) {
     const int j = i - (3 - nd);
-    Taps& taps = r->taps[i];
+    Taps taps;
     if (j < 0)
       taps.index = {0};
     else if (t == DType::Float64)
       taps = axis_taps<double>(mode, in[j], out[j], align_corners, scales[size_t(j)], antialias);
     else
       taps = axis_taps<float>(mode, in[j], out[j], align_corners, scales[size_t(j)], antialias);
-    r->axis[i] = {j < 0 ? 1 : in[j], j < 0 ? 1 : out[j], taps.count, taps.index.data(),
-                  taps.weight.empty() ? nullptr : taps.weight.data()};
+    r->index[i] = table(taps.index, device);
+    r->weight[i] = table(taps.weight, device);
+    r->axis[i] = {j < 0 ? 1 : in[j], j < 0 ? 1 : out[j], taps.count, r->index[i].data<int64_t>(),
+                  taps.weight.empty() ? nullptr : r->weight[i].data<double>()};
   }
 }
 
@@ -147,7 +155,7 @@ Array interpolate_forward(const Array& x, const Dims& size, const std::string& m
   Array y = Array::empty(shape, x.dtype(), x.device());
   if (y.numel() == 0) return y;
   Resampling r;
-  make_resampling(&r, mode, x.dtype(), spatial(x.shape()), size, scales, align_corners, antialias);
+  make_resampling(&r, mode, x.dtype(), x.device(), spatial(x.shape()), size, scales, align_corners, antialias);
   const Array xc = x.contiguous();
   resample_kernels(x.device()).resample_forward(x.dtype(), x.size(0) * x.size(1), r.axis, xc.bytes(), y.bytes());
   return y;
@@ -159,7 +167,7 @@ Array interpolate_backward(const Array& dy, const Dims& in_size, const std::stri
   Array dx = Array::empty(shape, dy.dtype(), dy.device());
   if (dx.numel() == 0) return dx;
   Resampling r;
-  make_resampling(&r, mode, dy.dtype(), in_size, spatial(dy.shape()), scales, align_corners, antialias);
+  make_resampling(&r, mode, dy.dtype(), dy.device(), in_size, spatial(dy.shape()), scales, align_corners, antialias);
   const Array dyc = dy.contiguous();
   resample_kernels(dy.device()).resample_backward(dy.dtype(), dy.size(0) * dy.size(1), r.axis, dyc.bytes(), dx.bytes());
   return dx;
@@ -214,6 +222,7 @@ std::pair<std::optional<Array>, std::optional<Array>> grid_sample_backward(const
                                                                            int64_t padding, bool align_corners,
                                                                            bool needs_x, bool needs_grid) {
   const GridShape s = grid_shape(x, grid, mode, padding, align_corners);
+  check_same_device("grid_sample_backward", dy, x);
   std::optional<Array> dx, dgrid;
   if (dy.numel() == 0) {
     if (needs_x) dx = Array::zeros(x.shape(), x.dtype(), x.device());

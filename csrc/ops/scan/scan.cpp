@@ -49,6 +49,7 @@ std::pair<Array, Array> cummin(const Array& x, int64_t dim) { return extremum("c
 
 Array linear_scan(const Array& a, const Array& b, int64_t dim, bool reverse) {
   check_floating("linear_scan", "b", b);
+  check_same_device("linear_scan", a, b);
   check_same_dtype("linear_scan", "a", a, "b", b);
   check_same_shape("linear_scan", "a", a, "b", b);
   Around around("linear_scan", a, dim);

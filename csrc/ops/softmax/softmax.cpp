@@ -34,6 +34,7 @@ Array softmax(const char* op, const Array& x, int64_t dim, bool log) {
 Array softmax_gradient(const char* op, const Array& dy, const Array& y, int64_t dim, bool log) {
   check_same_shape(op, "dy", dy, "y", y);
   check_same_dtype(op, "dy", dy, "y", y);
+  check_same_device(op, dy, y);
   Axis a = around(y.shape(), check_dim(op, dim, y.ndim()));
   Array dy_dense = dy.contiguous(), y_dense = y.contiguous();
   Array dx = Array::empty(y.shape(), y.dtype(), y.device());
@@ -102,6 +103,7 @@ void check_cross_entropy(const char* op, const Array& x, const Array& target, co
   }
   int64_t n = x.size(x.ndim() == 1 ? 0 : 1);
   if (weight) {
+    check_same_device(op, x, *weight);
     check_floating(op, "weight", *weight);
     check<ShapeError>(weight->ndim() == 1 && weight->size(0) == n, op, ": input ", x, " and weight ", *weight,
                       ": a weight for each class, (", n, "), is needed");
@@ -131,7 +133,7 @@ std::tuple<Array, Array, Array> cross_entropy_forward(const Array& x, const Arra
   Dims rows = rows_shape(x);
   Array stats = Array::empty({2, product(rows)}, c, x.device());
   Array losses = Array::empty(rows, c, x.device());
-  Array total = Array::scalar(double(product(rows)), c);
+  Array total = Array::scalar(double(product(rows)), c, x.device());
   o.args.stats = stats.bytes();
   const SoftmaxKernels& kernels = softmax_kernels(x.device());
   if (losses.numel()) kernels.cross_entropy_forward(x.dtype(), o.args, losses.bytes());
@@ -146,6 +148,7 @@ std::vector<Array> cross_entropy_backward(const Array& dy, const Array& x, const
                                           const std::optional<Array>& weight, const Array& stats, const Array& total,
                                           const std::string& reduction, int64_t ignore_index, double smoothing,
                                           bool need_dq) {
+  check_same_device("cross_entropy_backward", dy, x);
   CrossEntropyOperands o(x, target, weight, ignore_index, smoothing);
   o.args.stats = stats.bytes();
   Array dy_dense = dy.to(compute_type(x.dtype())).contiguous();
@@ -170,7 +173,7 @@ std::pair<Array, Array> nll_loss_forward(const Array& x, const Array& target, co
   check_classes("nll_loss", o.target, o.args.n, ignore_index);
   DType c = compute_type(x.dtype());
   Array losses = Array::empty(rows_shape(x), c, x.device());
-  Array total = Array::scalar(double(losses.numel()), c);
+  Array total = Array::scalar(double(losses.numel()), c, x.device());
   const SoftmaxKernels& kernels = softmax_kernels(x.device());
   if (losses.numel()) kernels.nll_forward(x.dtype(), o.args, losses.bytes());
   if (reduction == "none") return {losses.to(x.dtype()), total};
@@ -181,6 +184,7 @@ std::pair<Array, Array> nll_loss_forward(const Array& x, const Array& target, co
 
 Array nll_loss_backward(const Array& dy, const Array& x, const Array& target, const std::optional<Array>& weight,
                         const Array& total, const std::string& reduction, int64_t ignore_index) {
+  check_same_device("nll_loss_backward", dy, x);
   CrossEntropyOperands o(x, target, weight, ignore_index, 0);
   Array dy_dense = dy.to(compute_type(x.dtype())).contiguous();
   Array dx = Array::zeros(x.shape(), x.dtype(), x.device());

@@ -2,6 +2,11 @@
 #include "ops/sort/sort.h"
 
 #include "core/check.h"
+#include "core/make_loop.h"
+#include "ops/creation/creation.h"
+#include "ops/elementwise/elementwise.h"
+#include "ops/embedding/embedding.h"
+#include "ops/index/index.h"
 #include "ops/layout/layout.h"
 #include "python/bind.h"
 
@@ -95,6 +100,29 @@ std::pair<Array, Array> mode(const Array& x, int64_t dim) {
   });
 }
 
+// Rows of a dense x, m items each, in the order that index names; their number is index's.
+Array take_rows(const Array& x, int64_t n, int64_t m, const Array& index) {
+  const int64_t count = index.numel(), *at = index.data<int64_t>();
+  Array offsets = Array::empty({count}, DType::Int64, x.device());
+  Array y = Array::empty({count * m}, x.dtype(), x.device());
+  if (y.numel() == 0) return y;
+  const IndexKernels& kernels = index_kernels(x.device());
+  kernels.index_offsets(1, &at, &n, &m, false, count, offsets.data<int64_t>());
+  kernels.index_read(item_size(x.dtype()), x.bytes(), y.bytes(),
+                     Places{1, count, m, 0, 1, offsets.data<int64_t>(), n * m});
+  return y;
+}
+
+// begin[r] = the first i with run[i] = r, for runs 0 ... count - 1, and at the end n, the length of run.
+Array run_begins(const Array& run, int64_t count) {
+  Array numbers = Array::empty({count + 1}, DType::Int64, run.device()), begin = numbers.clone();
+  creation_kernels(run.device()).arange_int(DType::Int64, numbers.bytes(), count + 1, 0, 1);
+  sort_kernels(run.device())
+      .search(DType::Int64, run.bytes(), nullptr, numbers.bytes(), begin.data<int64_t>(), 1, run.numel(), count + 1,
+              true, false);
+  return begin;
+}
+
 // The distinct elements of flat x, or its distinct slices along dim; the number of each element's value; counts.
 std::tuple<Array, std::optional<Array>, std::optional<Array>> unique(const Array& x, std::optional<int64_t> dim,
                                                                      bool sorted, bool want_inverse, bool want_counts) {
@@ -123,25 +151,28 @@ std::tuple<Array, std::optional<Array>, std::optional<Array>> unique(const Array
       kernels.sort(x.dtype(), rows.bytes(), source.bytes(), order.data<int64_t>(), 1, n, false);
     }
   }
-  const int64_t* runs = run.data<int64_t>();
-  const int64_t count = kernels.mark_runs(x.dtype(), source.bytes(), n, m, by_order ? order.data<int64_t>() : nullptr,
-                                          run.data<int64_t>());
+  const int64_t* by = by_order ? order.data<int64_t>() : nullptr;
+  const int64_t count = n ? kernels.mark_runs(x.dtype(), source.bytes(), n, m, by, run.data<int64_t>()) : 0;
   Dims shape = slice;
   shape.insert(0, count);
-  Array values = Array::empty(shape, x.dtype(), x.device());
-  const int64_t bytes = m * item_size(x.dtype());
-  for (int64_t i = 0; i < n; ++i)
-    if (i == 0 || runs[i] != runs[i - 1])
-      memcpy(values.bytes() + runs[i] * bytes, source.bytes() + (by_order ? order.data<int64_t>()[i] : i) * bytes,
-             size_t(bytes));
+  const Array begin = run_begins(run, count), first = begin.view({count}, {1});
+  Array values = take_rows(source, n, m, by_order ? take_rows(order, n, 1, first) : first);
+  values = values.view(shape, contiguous_strides(shape));
   std::optional<Array> inverse, counts;
   if (want_inverse) {
-    inverse = Array::empty(inverse_shape, DType::Int64, x.device());
-    for (int64_t i = 0; i < n; ++i) inverse->data<int64_t>()[sorted ? order.data<int64_t>()[i] : i] = runs[i];
+    inverse = sorted ? Array::empty(inverse_shape, DType::Int64, x.device())
+                     : run.view(inverse_shape, contiguous_strides(inverse_shape));
+    if (sorted && n)
+      index_kernels(x.device())
+          .index_fold(Fold::Write, DType::Int64, inverse->bytes(), run.bytes(), false,
+                      Places{1, n, 1, 0, 1, order.data<int64_t>(), n});
   }
   if (want_counts) {
-    counts = Array::zeros({count}, DType::Int64, x.device());
-    for (int64_t i = 0; i < n; ++i) ++counts->data<int64_t>()[runs[i]];
+    counts = Array::empty({count}, DType::Int64, x.device());
+    const Array next = begin.view({count}, {1}, 1);
+    if (count)
+      elementwise_kernels(x.device())
+          .binary(Binary::Sub, DType::Int64, make_loop<3>({&*counts, &next, &first}), nullptr);
   }
   if (dim && x.ndim()) values = Rows::move_axis(values, 0, d).contiguous();
   return {values, inverse, counts};
@@ -149,7 +180,8 @@ std::tuple<Array, std::optional<Array>, std::optional<Array>> unique(const Array
 
 Array searchsorted(const std::string& op, const Array& sorted, const Operand& values, bool int32, bool right,
                    const std::optional<Array>& sorter) {
-  const Array& v = values.array;
+  const Array v = values.array.beside(sorted.device());
+  check_same_device(op.c_str(), sorted, v);
   check<ShapeError>(sorted.ndim() > 0, op, ": the sorted sequence ", sorted, " needs at least one axis");
   const int64_t n = sorted.size(sorted.ndim() - 1);
   const bool shared = sorted.ndim() == 1;
@@ -161,12 +193,13 @@ Array searchsorted(const std::string& op, const Array& sorted, const Operand& va
   }
   Array through;
   if (sorter) {
+    check_same_device(op.c_str(), sorted, *sorter);
     check_same_shape(op.c_str(), "sorted sequence", sorted, "sorter", *sorter);
     check<DTypeError>(sorter->dtype() == DType::Int64, op, ": sorter ", *sorter, " must be int64");
     through = sorter->contiguous();
-    for (int64_t i = 0; i < through.numel(); ++i)
-      check<IndexError>(through.data<int64_t>()[i] >= 0 && through.data<int64_t>()[i] < n, op, ": sorter index ",
-                        through.data<int64_t>()[i], " is out of bounds for size ", n);
+    int64_t bad = embedding_kernels(through.device()).find_bad_row(through.data<int64_t>(), through.numel(), n);
+    if (bad >= 0)
+      throw IndexError(message(op, ": sorter index ", through.item_int(bad), " is out of bounds for size ", n));
   }
   const DType common = result_type(sorted, v);
   Array a = sorted.to(common).contiguous(), x = v.to(common).contiguous();
@@ -183,7 +216,9 @@ Array searchsorted(const std::string& op, const Array& sorted, const Operand& va
 }
 
 Array isin(const Operand& elements, const Operand& test_elements, bool invert) {
-  const Array &x = elements.array, &test = test_elements.array;
+  const Device device = elements.array.device() != Device{} ? elements.array.device() : test_elements.array.device();
+  const Array x = elements.array.beside(device), test = test_elements.array.beside(device);
+  check_same_device("isin", x, test);
   const DType common = result_type(x, test);
   Array from = x.to(common).contiguous(), among = test.to(common).contiguous();
   const int64_t n = among.numel();

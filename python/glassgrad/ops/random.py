@@ -353,7 +353,7 @@ def randperm(
     >>> gg.randperm(5).sort().values
     tensor([0, 1, 2, 3, 4])
     """
-    x = core.randperm(n, generator)
+    x = core.randperm(n, generator, device)
     return _leaf(x if dtype is None else x.to(dtype), requires_grad)
 
 
