@@ -17,9 +17,9 @@ Array four_axes(const Array& x) {
   return x.reshaped(flat);
 }
 
-// Four axes, rows dense, in float32 where it was a 16-bit float.
+// Four axes, rows dense; on the CPU 16-bit floats become float32.
 Array operand(const Array& x) {
-  Array y = four_axes(is_half(x.dtype()) ? x.to(DType::Float32) : x);
+  Array y = four_axes(x.device().type == DeviceType::Cpu ? x.to(compute_type(x.dtype())) : x);
   return y.size(3) > 1 && y.strides()[3] != 1 ? y.contiguous() : y;
 }
 
@@ -85,7 +85,7 @@ Prepared prepare(const Array& query, const Array& key, const Array& value, const
     check<DTypeError>(mask->dtype() == DType::Bool || mask->dtype() == query.dtype() || mask->dtype() == DType::Float32,
                       op, ": attn_mask ", *mask, " must be bool, float32 or ", query.dtype(), " like query ", query);
     p.mask_is_bool = mask->dtype() == DType::Bool;
-    r.mask = four_axes((p.mask_is_bool ? *mask : mask->to(r.q.dtype())).expand(shape));
+    r.mask = four_axes((p.mask_is_bool ? *mask : mask->to(compute_type(query.dtype()))).expand(shape));
     p.mask = r.mask.bytes();
     for (int i = 0; i < 4; ++i) p.mask_strides[i] = r.mask.strides()[i];
   }
@@ -109,7 +109,7 @@ std::tuple<Array, Array, int64_t, int64_t> attention_forward(const Array& query,
   bool by_row = query.ndim() == 4 && r.q.strides()[1] < r.q.strides()[2];
   Array out = by_row ? Array::empty({p.batch, p.l, p.heads, p.f}, r.q.dtype(), r.q.device()).transpose(1, 2)
                      : Array::empty({p.batch, p.heads, p.l, p.f}, r.q.dtype(), r.q.device());
-  Array stats = Array::empty({p.batch, p.heads, p.l, 2}, r.q.dtype(), r.q.device());
+  Array stats = Array::empty({p.batch, p.heads, p.l, 2}, compute_type(r.q.dtype()), r.q.device());
   if (stats.numel() > 0)
     attention_kernels(r.q.device()).attention_forward(r.q.dtype(), p, out.bytes(), out.strides().v, stats.bytes());
   Dims shape = query.shape();
@@ -135,7 +135,7 @@ std::tuple<Array, Array, Array, std::optional<Array>> attention_backward(
   Dims scores = query.shape();
   scores[scores.n - 1] = p.s;
   std::optional<Array> dscores;
-  if (mask_gradient) dscores = Array::empty(scores, t, query.device());
+  if (mask_gradient) dscores = Array::empty(scores, compute_type(t), query.device());
   attention_kernels(query.device())
       .attention_backward(t, p, g.bytes(), g.strides().v, o.bytes(), o.strides().v, stats.bytes(), dq.bytes(),
                           dk.bytes(), dv.bytes(), dscores ? dscores->bytes() : nullptr);
@@ -151,7 +151,7 @@ Array attention_dropout(const Array& query, const Array& key, double dropout, in
   r.problem.offset = uint64_t(offset);
   Dims shape = query.shape();
   shape[shape.n - 1] = r.problem.s;
-  Array keep = Array::empty(shape, r.q.dtype(), query.device());
+  Array keep = Array::empty(shape, compute_type(query.dtype()), query.device());
   attention_kernels(query.device()).attention_dropout(keep.dtype(), r.problem, keep.bytes());
   return keep.to(query.dtype());
 }
