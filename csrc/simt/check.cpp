@@ -279,10 +279,9 @@ void check_access(const void* p, size_t bytes, Access access, const void* code, 
 void begin_async(const void* p, size_t bytes, const void* code, const char*) {
   if (checking) access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, code, Phase::Begin, now());
 }
-void end_async(const void* p, size_t bytes) { end_async_of(now(), p, bytes); }
-void end_async_of(Moment start, const void* p, size_t bytes) {
-  if (checking)
-    access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, __builtin_return_address(0), Phase::End, start);
+void end_async(const void* p, size_t bytes, const void* code) { end_async_of(now(), p, bytes, code); }
+void end_async_of(Moment start, const void* p, size_t bytes, const void* code) {
+  if (checking) access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, code, Phase::End, start);
 }
 void check_atomic(const void* p, size_t bytes, const void* code) { accessed(p, bytes, Access::Atomic, code); }
 

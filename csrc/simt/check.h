@@ -21,14 +21,14 @@ enum class Access { Read, Write, Atomic, AsyncRead };  // AsyncRead: by TMA or w
 // from begin_async on the bytes may not be read or written, until end_async makes them a write of the running thread.
 void check_access(const void* p, size_t bytes, Access access, const void* caller, const char* what);
 void begin_async(const void* p, size_t bytes, const void* caller, const char* what);
-void end_async(const void* p, size_t bytes);
+void end_async(const void* p, size_t bytes, const void* caller);
 // The same as a write of the thread that started the copy, at the time it did so.
 struct Moment {
   uint16_t thread;
   uint32_t epoch;
 };
 Moment now();
-void end_async_of(Moment start, const void* p, size_t bytes);
+void end_async_of(Moment start, const void* p, size_t bytes, const void* caller);
 
 // For the scheduler. Runs are numbered: cells of earlier ones are forgotten.
 void begin_checked_launch(const Launch& launch);

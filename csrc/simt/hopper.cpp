@@ -20,6 +20,7 @@ struct Load {
   char* to;
   int at[4];
   Moment start;
+  const void* code;
 };
 
 struct PhaseState {
@@ -34,6 +35,7 @@ struct Store {
   TensorMap map;
   const char* from;
   int at[4];
+  const void* code;
 };
 
 struct Product {
@@ -42,6 +44,7 @@ struct Product {
   WgmmaOperands operands;
   uint32_t a[4];
   Place place;
+  const void* code;
 };
 
 // What one thread has under way, in groups; the last one is not committed yet.
@@ -76,8 +79,7 @@ void end_thread() {
   Pending& p = found->second;
   for (auto& group : p.products)
     if (!group.empty())
-      fault("the thread ends while a wgmma started at %s:%d was never waited for", group[0].place.file,
-            group[0].place.line);
+      fault("the thread ends while a wgmma started at %s was never waited for", here(group[0].place).c_str());
   for (auto& group : p.stores)
     if (!group.empty()) fault("the thread ends while a TMA store was never waited for");
 }
@@ -90,7 +92,7 @@ void end_thread() {
 
 PhaseState& state_of(const Barrier* b, Place place) {
   auto found = phases.find(b);
-  if (found == phases.end()) fault("at %s:%d: a barrier that nobody initialised", place.file, place.line);
+  if (found == phases.end()) fault("at %s: a barrier that nobody initialised", here(place).c_str());
   return found->second;
 }
 
@@ -141,12 +143,12 @@ void complete(PhaseState& s) {
   for (const Load& l : s.loads)
     for_each_chunk(l.map, l.to, l.at, [&](char* array, char* shared, int n) {
       if (array) {
-        check_access(array, size_t(n), Access::Read, __builtin_return_address(0), "TMA load");
+        check_access(array, size_t(n), Access::Read, l.code, "TMA load");
         memcpy(shared, array, size_t(n));
       } else {
         memset(shared, 0, size_t(n));
       }
-      end_async_of(l.start, shared, size_t(n));
+      end_async_of(l.start, shared, size_t(n), l.code);
     });
   s.loads.clear();
   s.announced = s.queued = 0;
@@ -156,8 +158,7 @@ void complete(PhaseState& s) {
 
 void arrive(PhaseState& s, int bytes, Place place) {
   if (s.left == 0 && completable(s)) complete(s);
-  if (s.left == 0)
-    fault("at %s:%d: more arrivals than the %d that the barrier counts", place.file, place.line, s.count);
+  if (s.left == 0) fault("at %s: more arrivals than the %d that the barrier counts", here(place).c_str(), s.count);
   release(s.clock);
   s.announced += bytes;
   --s.left;
@@ -222,28 +223,26 @@ void set_registers(int registers, bool gives) {
 
 void tma_load_at(void* to, const TensorMap* map, Barrier* b, const int* at, int rank, Place place) {
   PhaseState& s = state_of(b, place);
-  if (rank != map->rank)
-    fault("at %s:%d: %d coordinates for a map of %d axes", place.file, place.line, rank, map->rank);
+  if (rank != map->rank) fault("at %s: %d coordinates for a map of %d axes", here(place).c_str(), rank, map->rank);
   if (shared_offset(to) % (map->swizzle ? 1024 : 128) != 0)
-    fault("at %s:%d: a TMA tile at offset %llu of shared memory must be aligned to %d bytes", place.file, place.line,
+    fault("at %s: a TMA tile at offset %llu of shared memory must be aligned to %d bytes", here(place).c_str(),
           (unsigned long long)shared_offset(to), map->swizzle ? 1024 : 128);
-  Load l{*map, static_cast<char*>(to), {}, {}};
+  Load l{*map, static_cast<char*>(to), {}, {}, __builtin_return_address(0)};
   memcpy(l.at, at, sizeof(int) * size_t(rank));
   if (s.left == 0 && completable(s)) complete(s);
-  begin_async(to, box_bytes(*map), __builtin_return_address(0), "TMA load");
+  begin_async(to, box_bytes(*map), l.code, "TMA load");
   l.start = now();
   release(s.clock);
   s.loads.push_back(l);
   s.queued += int64_t(box_bytes(*map));
   if (s.left == 0 && s.queued > s.announced)
-    fault("at %s:%d: TMA brings %lld bytes where %lld were announced", place.file, place.line, (long long)s.queued,
+    fault("at %s: TMA brings %lld bytes where %lld were announced", here(place).c_str(), (long long)s.queued,
           (long long)s.announced);
 }
 
 void tma_store_at(const TensorMap* map, const void* from, const int* at, int rank, Place place) {
-  if (rank != map->rank)
-    fault("at %s:%d: %d coordinates for a map of %d axes", place.file, place.line, rank, map->rank);
-  Store s{*map, static_cast<const char*>(from), {}};
+  if (rank != map->rank) fault("at %s: %d coordinates for a map of %d axes", here(place).c_str(), rank, map->rank);
+  Store s{*map, static_cast<const char*>(from), {}, __builtin_return_address(0)};
   memcpy(s.at, at, sizeof(int) * size_t(rank));
   pending[machine.self].stores.back().push_back(s);
 }
@@ -254,9 +253,9 @@ void finish_stores(int keep) {
   while (int(groups.size()) - 1 > keep) {
     for (const Store& s : groups.front())
       for_each_chunk(s.map, const_cast<char*>(s.from), s.at, [&](char* array, char* shared, int n) {
-        check_access(shared, size_t(n), Access::AsyncRead, __builtin_return_address(0), "TMA store");
+        check_access(shared, size_t(n), Access::AsyncRead, s.code, "TMA store");
         if (!array) return;
-        check_access(array, size_t(n), Access::Write, __builtin_return_address(0), "TMA store");
+        check_access(array, size_t(n), Access::Write, s.code, "TMA store");
         memcpy(array, shared, size_t(n));
       });
     groups.pop_front();
@@ -269,9 +268,8 @@ void wgmma_fence() { pending[machine.self].fenced = true; }
 
 void wgmma_start(float* d, int registers, const WgmmaOperands& operands, Place place) {
   Pending& p = pending[machine.self];
-  if (!p.fenced)
-    fault("at %s:%d: wgmma without a wgmma_fence since its registers were touched", place.file, place.line);
-  Product product{d, registers, operands, {}, place};
+  if (!p.fenced) fault("at %s: wgmma without a wgmma_fence since its registers were touched", here(place).c_str());
+  Product product{d, registers, operands, {}, place, __builtin_return_address(0)};
   if (operands.a_registers) memcpy(product.a, operands.a_registers, 16);
   p.products.back().push_back(product);
 }
@@ -299,12 +297,12 @@ size_t place_of(uint64_t descriptor, int i, int k, bool mn_major) {
 }
 
 // tile[i][k] for n rows i and 16 columns k.
-void read_tile(uint64_t descriptor, int n, bool mn_major, bool bf16, float* tile) {
+void read_tile(uint64_t descriptor, int n, bool mn_major, bool bf16, float* tile, const void* code) {
   char* arena = arena_of(machine.self->block);
   for (int i = 0; i < n; i += mn_major ? 8 : 1)
     for (int k = 0; k < 16; k += mn_major ? 1 : 8) {
       const char* chunk = arena + place_of(descriptor, i, k, mn_major);
-      check_access(chunk, 16, Access::AsyncRead, __builtin_return_address(0), "wgmma");
+      check_access(chunk, 16, Access::AsyncRead, code, "wgmma");
       uint16_t eight[8];
       memcpy(eight, chunk, 16);
       for (int e = 0; e < 8; ++e) tile[mn_major ? (i + e) * 16 + k : i * 16 + k + e] = widen(eight[e], bf16);
@@ -318,10 +316,10 @@ void multiply(const Product* const (&all)[kWarpgroup]) {
   for (const Product* p : all)
     if (p->registers != first.registers || p->operands.b != o.b || p->operands.a != o.a ||
         p->operands.accumulate != o.accumulate || !p->operands.a_registers != !o.a_registers)
-      fault("at %s:%d: the threads of a warpgroup disagree on a wgmma", first.place.file, first.place.line);
+      fault("at %s: the threads of a warpgroup disagree on a wgmma", here(first.place).c_str());
   const int n = first.registers * 2;
   static float a[64 * 16], b[256 * 16], transposed[16 * 256], d[64 * 256];
-  read_tile(o.b, n, o.transpose_b, o.bf16, b);
+  read_tile(o.b, n, o.transpose_b, o.bf16, b, first.code);
   for (int k = 0; k < 16; ++k)
     for (int j = 0; j < n; ++j) transposed[k * n + j] = b[j * 16 + k];
   if (o.a_registers) {
@@ -332,7 +330,7 @@ void multiply(const Product* const (&all)[kWarpgroup]) {
           a[(row + r % 2 * 8) * 16 + column + r / 2 * 8 + e] = widen(uint16_t(all[t]->a[r] >> 16 * e), o.bf16);
     }
   } else {
-    read_tile(o.a, 64, o.transpose_a, o.bf16, a);
+    read_tile(o.a, 64, o.transpose_a, o.bf16, a, first.code);
   }
   for (int i = 0; i < 64; ++i) {
     float* row = d + i * n;
@@ -383,14 +381,14 @@ void finish_wgmma(int keep, Place place) {
   for (int t = 0; t < kWarpgroup; ++t) {
     all[t] = &pending[g.members[t]];
     if (all[t]->products.size() != mine.products.size())
-      fault("at %s:%d: the threads of a warpgroup have committed different numbers of groups", place.file, place.line);
+      fault("at %s: the threads of a warpgroup have committed different numbers of groups", here(place).c_str());
   }
   while (int(mine.products.size()) - 1 > keep) {
     for (size_t i = 0; i < mine.products.front().size(); ++i) {
       const Product* parts[kWarpgroup];
       for (int t = 0; t < kWarpgroup; ++t) {
         if (all[t]->products.front().size() != mine.products.front().size())
-          fault("at %s:%d: the threads of a warpgroup have started different products", place.file, place.line);
+          fault("at %s: the threads of a warpgroup have started different products", here(place).c_str());
         parts[t] = &all[t]->products.front()[i];
       }
       multiply(parts);

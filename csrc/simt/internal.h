@@ -42,8 +42,9 @@ extern Machine machine;
 constexpr size_t kStackBytes = 128 * 1024;
 bool on_a_stack(uintptr_t address);
 std::string describe_thread(const Thread& thread);
-// function at file:line of a code address in this module, as far as addr2line can tell.
+// file:line of a code address in this module, of the .cu file where it was inlined into one.
 std::string describe_code(const void* address);
+std::string here(Place place);  // file:line
 std::string kernel_name(const void* kernel);
 
 }  // namespace gg::simt

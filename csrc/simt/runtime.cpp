@@ -10,6 +10,7 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <sstream>
 #include <vector>
 
 #include "core/check.h"
@@ -113,7 +114,7 @@ std::string waits() {
     if (t.state == State::Done) ++ended;
     if (t.state != State::Waiting) continue;
     ++running;
-    std::string key = message(t.what, " at ", t.place.file ? t.place.file : "?", ":", t.place.line);
+    std::string key = message(t.what, " at ", here(t.place));
     auto [at, fresh] = groups.try_emplace(key, 0, &t);
     ++at->second.first;
   }
@@ -317,8 +318,7 @@ bool round_over(void* argument) {
 // The last of `expected` threads makes every warp that took part see what all the others did.
 void meet_at(BlockBarrier& b, int expected, bool waits, const char* what, Place place) {
   if (b.arrived > 0 && b.expected != expected)
-    fault("%s at %s:%d expects %d threads, but others came expecting %d", what, place.file, place.line, expected,
-          b.expected);
+    fault("%s at %s expects %d threads, but others came expecting %d", what, here(place).c_str(), expected, b.expected);
   b.expected = expected;
   uint32_t mine = b.round;
   if (b.arrived == 0) b.clock = {};
@@ -352,12 +352,12 @@ void meet(unsigned mask, const void* in, void* out, size_t bytes, Combine combin
   Machine& m = machine;
   Thread& t = *m.self;
   if (!(mask >> t.lane & 1))
-    fault("%s at %s:%d: the mask %08x leaves out this lane, %d", what, place.file, place.line, mask, t.lane);
+    fault("%s at %s: the mask %08x leaves out this lane, %d", what, here(place).c_str(), mask, t.lane);
   int per_block = int(threads.size()) / int(m.blocks);
   int warp_lanes = std::min(kWarp, per_block - (t.warp % m.warps_per_block) * kWarp);
   if (warp_lanes < kWarp && mask >> warp_lanes)
-    fault("%s at %s:%d: the mask %08x names lanes that a block of %d threads does not have", what, place.file,
-          place.line, mask, per_block);
+    fault("%s at %s: the mask %08x names lanes that a block of %d threads does not have", what, here(place).c_str(),
+          mask, per_block);
   Meeting* meeting = nullptr;
   for (int k = 0; k < kMeetings && !meeting; ++k) {
     Meeting& candidate = meetings[size_t(t.warp * kMeetings + k)];
@@ -369,7 +369,7 @@ void meet(unsigned mask, const void* in, void* out, size_t bytes, Combine combin
     meeting->bytes = bytes;
     meeting->what = what;
   } else if (strcmp(meeting->what, what) != 0 || meeting->bytes != bytes) {
-    fault("%s at %s:%d, while other lanes of the warp are at %s", what, place.file, place.line, meeting->what);
+    fault("%s at %s, while other lanes of the warp are at %s", what, here(place).c_str(), meeting->what);
   }
   uint32_t mine = meeting->round;
   if (bytes) memcpy(meeting->in + size_t(t.lane) * bytes, in, bytes);
@@ -451,7 +451,7 @@ std::string symbol(const void* address) {
   if (!dladdr(address, &info)) return "?\n?";
   auto offset = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(info.dli_fbase);
   char command[4096];
-  snprintf(command, sizeof command, "addr2line -Cfe '%s' 0x%zx 2>/dev/null", info.dli_fname, size_t(offset));
+  snprintf(command, sizeof command, "addr2line -Cfie '%s' 0x%zx 2>/dev/null", info.dli_fname, size_t(offset));
   std::string out;
   if (FILE* pipe = popen(command, "r")) {
     char buffer[512];
@@ -464,14 +464,24 @@ std::string symbol(const void* address) {
 
 }  // namespace
 
+std::string from_root(const std::string& file) {
+  size_t root = file.rfind("csrc/");
+  return root == std::string::npos ? file : file.substr(root);
+}
+
+std::string here(Place place) { return from_root(message(place.file ? place.file : "?", ":", place.line)); }
+
 std::string describe_code(const void* address) {
-  // A return address may belong to the next line: the call before it is meant.
-  std::string s = symbol(static_cast<const char*>(address) - 1);
-  std::string place = s.substr(s.find('\n') + 1);
-  size_t root = place.rfind("csrc/");
-  if (root != std::string::npos) place = place.substr(root);
-  size_t extra = place.find(" (discriminator");
-  return place.substr(0, extra);
+  // A return address may belong to the next line: the call before it is meant. Lines alternate: function, place; from
+  // the innermost inlined function outwards.
+  std::istringstream lines(symbol(static_cast<const char*>(address) - 1));
+  std::string function, place, innermost;
+  while (std::getline(lines, function) && std::getline(lines, place)) {
+    place = place.substr(0, place.find(" (discriminator"));
+    if (innermost.empty()) innermost = place;
+    if (place.find(".cu:") != std::string::npos) return from_root(place);
+  }
+  return from_root(innermost);
 }
 
 std::string kernel_name(const void* kernel) {
