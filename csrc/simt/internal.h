@@ -1,6 +1,7 @@
 // What the scheduler and the checks share.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "simt/fiber.h"
 #include "simt/runtime.h"
@@ -8,6 +9,15 @@
 namespace gg::simt {
 
 enum class State : uint8_t { Fresh, Running, Waiting, Done };
+
+// A copy_async that its thread has not waited for yet; the group counts the thread's commits.
+struct AsyncCopy {
+  void* to;
+  const void* from;
+  int bytes, source_bytes;
+  uint32_t group;
+  const void* code;
+};
 
 struct Thread {
   Context context;
@@ -20,6 +30,8 @@ struct Thread {
   void* argument = nullptr;
   const char* what = nullptr;
   Place place;
+  std::vector<AsyncCopy> copies;
+  uint32_t copy_groups = 0;
 };
 
 struct Machine {

@@ -174,6 +174,8 @@ void start_cluster(uint64_t number) {
       t.warp = int(b) * m.warps_per_block + i / kWarp;
       t.block = b;
       t.state = State::Fresh;
+      t.copies.clear();
+      t.copy_groups = 0;
     }
     for (BlockBarrier& barrier : barriers[b]) barrier = {};
   }
