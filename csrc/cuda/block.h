@@ -35,4 +35,24 @@ template <class Op, class T> __device__ inline T block_reduce(T x, T* parts) {
   return total;
 }
 
+// The sum over the threads before this one; total: over all. As block_reduce otherwise.
+template <class T> __device__ inline T block_prefix_sum(T x, T* parts, T* total) {
+  const int warps = blockDim.x / 32, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  T sum = x;
+  for (int step = 1; step < 32; step *= 2) {
+    const T below = shuffle_up(sum, step);
+    if (lane >= step) sum += below;
+  }
+  if (lane == 31) parts[warp] = sum;
+  __syncthreads();
+  T before = 0, all = 0;
+  for (int w = 0; w < warps; ++w) {
+    before += w < warp ? parts[w] : T(0);
+    all += parts[w];
+  }
+  __syncthreads();
+  *total = all;
+  return before + sum - x;
+}
+
 }  // namespace gg::cuda

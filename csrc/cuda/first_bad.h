@@ -1,0 +1,25 @@
+// The least position that any thread of any launch reports, for a front that turns it into an error.
+#pragma once
+#include "cuda/language.h"
+#include "cuda/memory.h"
+
+namespace gg::cuda {
+
+using BadPosition = unsigned long long;  // inverted: 0 is none, and the greatest of these is the least position
+
+__device__ inline void report_bad(BadPosition* bad, int64_t position) { atomicMax(bad, ~BadPosition(position)); }
+
+class FirstBad {
+ public:
+  FirstBad() : position_(1) { zero(position_, sizeof(BadPosition)); }
+  operator BadPosition*() { return position_; }
+  int64_t result() {  // -1 for none
+    const BadPosition found = read(position_.get());
+    return found ? int64_t(~found) : -1;
+  }
+
+ private:
+  Scratch<BadPosition> position_;
+};
+
+}  // namespace gg::cuda
