@@ -12,7 +12,7 @@ __device__ inline void report_bad(BadPosition* bad, int64_t position) { atomicMa
 class FirstBad {
  public:
   FirstBad() : position_(1) { zero(position_, sizeof(BadPosition)); }
-  operator BadPosition*() { return position_; }
+  BadPosition* get() { return position_; }
   int64_t result() {  // -1 for none
     const BadPosition found = read(position_.get());
     return found ? int64_t(~found) : -1;
