@@ -41,8 +41,11 @@ $(VENV)/tools: pyproject.toml
 	$(PY) -m pip install --quiet "scikit-build-core>=0.10" "pybind11>=2.12" "cmake>=3.26" ninja
 	touch $@
 
-# The module lands beside the Python files: use it with PYTHONPATH=python.
-DEV := cmake -S . -G Ninja -DGLASSGRAD_NATIVE=ON -DPython_EXECUTABLE=$$(command -v $(PYTHON)) \
+# The module lands beside the Python files: use it with PYTHONPATH=python. CUDA=ON builds the kernels for GPUs as well,
+# for those of CUDA_ARCHS: native (the machine's own), or such as 80-real.
+CUDA ?= OFF
+CUDA_ARCHS ?= native
+DEV := cmake -S . -G Ninja -DGLASSGRAD_NATIVE=ON -DGLASSGRAD_CUDA=$(CUDA) -DGLASSGRAD_CUDA_ARCHS="$(CUDA_ARCHS)" -DPython_EXECUTABLE=$$(command -v $(PYTHON)) \
   -Dpybind11_DIR=$$($(PYTHON) -m pybind11 --cmakedir)
 
 dev:

@@ -12,29 +12,12 @@
 #include "cuda/language.h"
 #include "cuda/launch.h"
 #include "cuda/ptx.h"
-
-#if defined(GG_SIMT)
-#include "simt/hopper.h"
-#endif
+#include "cuda/tensor_map.h"
 
 namespace gg::cuda {
 
 // A barrier in shared memory: a phase ends when `count` arrivals and the announced bytes of TMA loads have come.
 struct alignas(8) PhaseBarrier { uint64_t state; };
-
-// How TMA sees a strided array of up to 4 axes, innermost first, and the box that one copy moves. A kernel takes it as
-// a const __grid_constant__ parameter.
-#if defined(GG_SIMT)
-using simt::TensorMap;
-#else
-struct alignas(64) TensorMap { char opaque[128]; };
-#endif
-
-// rank axes: sizes, byte strides of axes 1.. (multiples of 16), box sizes (at most 256 each; box[0] times the item size
-// is 128 with swizzle, a multiple of 16 without). Outside the array loads give 0 and stores do nothing. Throws
-// ValueError where the hardware could not.
-TensorMap make_tensor_map(DType, const void* data, int rank, const int64_t* size, const int64_t* byte_stride,
-                          const int* box, bool swizzle = true);
 
 #if defined(GG_SIMT)
 using simt::barrier_arrive;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "cuda/tensor_map.h"
 #include "simt/check.h"
 #include "simt/internal.h"
 
@@ -405,21 +406,13 @@ namespace gg::cuda {
 
 TensorMap make_tensor_map(DType dtype, const void* data, int rank, const int64_t* size, const int64_t* byte_stride,
                           const int* box, bool swizzle) {
+  check_tensor_map(dtype, data, rank, size, byte_stride, box, swizzle);
   TensorMap map{dtype, static_cast<const char*>(data), rank, {}, {}, {}, swizzle};
-  check<ValueError>(rank >= 2 && rank <= 4, "tensor map: ", rank, " axes; 2 to 4 are supported");
-  check<ValueError>(reinterpret_cast<uintptr_t>(data) % 16 == 0, "tensor map: the array must be aligned to 16 bytes");
   for (int k = 0; k < rank; ++k) {
-    check<ValueError>(box[k] >= 1 && box[k] <= 256, "tensor map: a box of ", box[k], "; 1 to 256 is possible");
-    check<ValueError>(size[k] >= 1, "tensor map: an axis of size ", size[k]);
     map.size[k] = size[k];
     map.stride[k] = k == 0 ? item_size(dtype) : byte_stride[k - 1];
-    check<ValueError>(k == 0 || map.stride[k] % 16 == 0, "tensor map: a stride of ", map.stride[k],
-                      " bytes is no multiple of 16");
     map.box[k] = box[k];
   }
-  int inner = box[0] * item_size(dtype);
-  check<ValueError>(swizzle ? inner == 128 : inner % 16 == 0, "tensor map: a row of the box has ", inner,
-                    " bytes; 128 are needed with the swizzle, a multiple of 16 without");
   return map;
 }
 
