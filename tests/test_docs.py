@@ -18,7 +18,9 @@ import glassgrad as gg
 
 README = Path(__file__).parent.parent / "README.md"
 MODULES = [
-    m.name for m in pkgutil.walk_packages(gg.__path__, "glassgrad.") if not m.name.endswith(("__main__", "._core"))
+    m.name
+    for m in pkgutil.walk_packages(gg.__path__, "glassgrad.")
+    if not m.name.endswith(("__main__", "._core", "._simt", "._cuda"))
 ]
 
 

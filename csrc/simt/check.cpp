@@ -70,15 +70,20 @@ void make_region() {
   throw OutOfMemory("simt: no address space for device memory");
 }
 
-// What of this module a kernel may read: its constants.
+// What of its own module a kernel may read: the constants.
 struct Range { uintptr_t begin, end; };
 uintptr_t module_base;
 std::vector<Range> module_ranges;
-void find_module() {
-  if (!module_ranges.empty()) return;
+bool in_module(uintptr_t a) {
+  for (const Range& r : module_ranges)
+    if (r.begin <= a && a < r.end) return true;
+  return false;
+}
+void find_module(const void* kernel) {
+  if (in_module(reinterpret_cast<uintptr_t>(kernel))) return;
   dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void*) {
-        auto here = reinterpret_cast<uintptr_t>(&find_module);
+      [](dl_phdr_info* info, size_t, void* wanted) {
+        auto here = reinterpret_cast<uintptr_t>(wanted);
         std::vector<Range> ranges;
         bool mine = false;
         for (int i = 0; i < info->dlpi_phnum; ++i) {
@@ -93,12 +98,7 @@ void find_module() {
         }
         return int(mine);
       },
-      nullptr);
-}
-bool in_module(uintptr_t a) {
-  for (const Range& r : module_ranges)
-    if (r.begin <= a && a < r.end) return true;
-  return false;
+      const_cast<void*>(kernel));
 }
 
 bool checking = false;
@@ -107,6 +107,10 @@ std::vector<uint64_t> clusters_of_runs;  // by run_number - first_run
 std::vector<Cell> arena_cells(kArenaBytes / 4);
 uintptr_t arena_begin;
 size_t arena_stride, arena_blocks, arena_used;
+
+char* static_begin = nullptr;
+size_t static_bytes = 0;
+std::vector<Cell> static_cells;
 
 uint32_t code_offset(const void* code) { return uint32_t(reinterpret_cast<uintptr_t>(code) - module_base); }
 std::string describe_offset(uint32_t offset) {
@@ -197,14 +201,15 @@ void touch(Cell& c, uint8_t mask, uintptr_t address, Access access, const void* 
 enum class Phase { Whole, Begin, End };  // of an asynchronous access
 
 void access_shared(uintptr_t a, size_t bytes, Access access, const void* code, Phase phase, Moment moment) {
-  size_t at = a - arena_begin, block = at / arena_stride;
-  if (block >= arena_blocks || at % arena_stride + bytes > arena_used)
+  const bool is_static = a - arena_begin >= kArenaBytes;
+  size_t at = is_static ? a - reinterpret_cast<uintptr_t>(static_begin) : a - arena_begin, block = at / arena_stride;
+  if (!is_static && (block >= arena_blocks || at % arena_stride + bytes > arena_used))
     fault("out of bounds at %s: %s %zu bytes at %zu of the %zu bytes of shared memory", describe_code(code).c_str(),
           verb(access), bytes, at % arena_stride, arena_used);
   for (size_t i = 0; i < bytes;) {
     size_t in_cell = (at + i) % 4, n = std::min(bytes - i, 4 - in_cell);
     auto mask = uint8_t(((1u << n) - 1) << in_cell);
-    Cell& c = arena_cells[(at + i) / 4];
+    Cell& c = (is_static ? static_cells : arena_cells)[(at + i) / 4];
     if (phase != Phase::End && c.pending_run == run_number)
       fault("missing wait at %s: %s shared memory at offset %zu while an asynchronous copy into it is under way",
             describe_code(code).c_str(), verb(access), at % arena_stride + i);
@@ -251,7 +256,8 @@ void access_global(uintptr_t a, size_t bytes, Access access, const void* code) {
 
 void access_memory(uintptr_t a, size_t bytes, Access access, const void* code, Phase phase, Moment moment) {
   if (on_a_stack(a)) return;
-  if (a - arena_begin < kArenaBytes) return access_shared(a, bytes, access, code, phase, moment);
+  if (a - arena_begin < kArenaBytes || a - reinterpret_cast<uintptr_t>(static_begin) < static_bytes)
+    return access_shared(a, bytes, access, code, phase, moment);
   if (a - memory.region < memory.region_bytes) return access_global(a, bytes, access, code);
   auto params = reinterpret_cast<uintptr_t>(machine.launch->params);
   bool readable = in_module(a) || (a >= params && a + bytes <= params + machine.launch->params_bytes);
@@ -285,8 +291,14 @@ void end_async_of(Moment start, const void* p, size_t bytes, const void* code) {
 }
 void check_atomic(const void* p, size_t bytes, const void* code) { accessed(p, bytes, Access::Atomic, code); }
 
+void set_static_shared(char* begin, size_t bytes) {
+  static_begin = begin;
+  static_bytes = begin ? bytes : 0;
+  static_cells.assign(static_bytes / 4 + 2, Cell{});
+}
+
 void begin_checked_launch(const Launch& l) {
-  find_module();
+  find_module(l.kernel);
   checking = true;
   arena_used = l.shared_bytes;
   first_run = run_number + 1;
@@ -299,6 +311,7 @@ void begin_checked_cluster(char* arena, size_t bytes_per_block, unsigned blocks)
   arena_stride = bytes_per_block;
   arena_blocks = blocks;
   for (unsigned b = 0; b < blocks; ++b) memset(arena + b * bytes_per_block, 0xff, arena_used);
+  if (static_bytes) memset(static_begin, 0xff, static_bytes);
 }
 void end_checked_launch() { checking = false; }
 

@@ -41,6 +41,14 @@ inline void __syncthreads(const char* file = __builtin_FILE(), int line = __buil
 inline void __syncwarp(unsigned mask = 0xffffffffu, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   gg::simt::sync_warp(mask, file, line);
 }
+#define __shfl_sync(mask, x, lane) gg::simt::shuffle(x, lane, mask)
+#define __shfl_xor_sync(mask, x, lanes) gg::simt::shuffle_xor(x, lanes, mask)
+#define __shfl_down_sync(mask, x, lanes) gg::simt::shuffle_down(x, lanes, mask)
+#define __shfl_up_sync(mask, x, lanes) gg::simt::shuffle_up(x, lanes, mask)
+#define __ballot_sync(mask, condition) gg::simt::ballot(condition, mask)
+#define __any_sync(mask, condition) (gg::simt::ballot(condition, mask) != 0)
+#define __all_sync(mask, condition) (gg::simt::ballot(condition, mask) == (mask))
+
 // Blocks are never ordered within a launch here: a fence orders nothing that the checks would accept.
 inline void __threadfence() {}
 inline void __threadfence_block() {}

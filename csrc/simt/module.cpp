@@ -1,8 +1,12 @@
 // The module glassgrad._simt: the kernels of *_cuda.cu as fibers on the CPU, and the switches of their checks.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 #include <string.h>
 
+#include <array>
+
 #include <string>
+#include <vector>
 
 #include "core/backend.h"
 #include "core/check.h"
@@ -71,6 +75,16 @@ void set_architecture(int architecture) {
   settings().architecture = architecture;
 }
 
+// A kernel of another module, by the start function that raw.h gives it and the bytes of its arguments.
+void start_raw(uintptr_t start, const std::array<unsigned, 3>& grid, const std::array<unsigned, 3>& block,
+               size_t shared_bytes, const std::vector<std::string>& arguments) {
+  std::vector<const void*> addresses;
+  for (const std::string& a : arguments) addresses.push_back(a.data());
+  using Start = void (*)(Dim3, Dim3, size_t, const void* const*);
+  reinterpret_cast<Start>(start)(Dim3(grid[0], grid[1], grid[2]), Dim3(block[0], block[1], block[2]), shared_bytes,
+                                 addresses.data());
+}
+
 const char* schedule_name() {
   Schedule s = settings().schedule;
   return s == Schedule::Forward ? "forward" : s == Schedule::Reverse ? "reverse" : "random";
@@ -95,5 +109,6 @@ PYBIND11_MODULE(_simt, m) {
   m.def("set_schedule", set_schedule);
   m.def("set_architecture", set_architecture);
   m.def("get_architecture", [] { return settings().architecture; });
+  m.def("start_raw", start_raw);
   m.def("get_schedule", [] { return py::make_tuple(schedule_name(), settings().seed); });
 }

@@ -468,7 +468,7 @@ std::string symbol(const void* address) {
 
 std::string from_root(const std::string& file) {
   size_t root = file.rfind("csrc/");
-  return root == std::string::npos ? file : file.substr(root);
+  return file.substr(root != std::string::npos ? root : file.rfind('/') + 1);
 }
 
 std::string here(Place place) { return from_root(message(place.file ? place.file : "?", ":", place.line)); }

@@ -43,6 +43,8 @@ struct Launch {
 };
 // Runs the whole grid; throws KernelFault at the first fault, and ValueError for a launch no GPU would take.
 void run(const Launch& launch);
+// Shared memory outside the arena, of the launches that follow: static arrays of a module.
+void set_static_shared(char* begin, size_t bytes);
 
 // Of the running thread.
 Dim3 thread_index();

@@ -1,4 +1,4 @@
-"""Comparisons for tests: assert_close and the gradient checks."""
+"""Comparisons for tests: assert_close and the gradient checks; `testing.simt`, CUDA kernels on the CPU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 
 import glassgrad as gg
 from glassgrad.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from glassgrad.testing import simt
 
-__all__ = ["GradcheckError", "assert_close", "gradcheck", "gradgradcheck"]
+__all__ = ["GradcheckError", "assert_close", "gradcheck", "gradgradcheck", "simt"]
 
 # rtol and atol by dtype: PyTorch's. Whole numbers and bools must be equal.
 _TOLERANCE = {
