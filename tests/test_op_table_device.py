@@ -39,7 +39,7 @@ def gradients(row: Row, sample: Sample, dtype: str, make: Callable[[np.ndarray, 
     inputs = [t.requires_grad_() for t in floating_inputs(ours, row.wrt)]
     ys = [y for y in flatten(call(row.function(), ours)) if is_floating(y)]
     r = row.random()
-    dys = [make(np.asarray(r.integers(-8, 9, *y.shape) / 8.0), dtype).to(y.dtype) for y in ys]
+    dys = [make(np.asarray(r.integers(-8, 9, *y.shape) / 8.0), dtype).to(y) for y in ys]
     found = gg.autograd.grad(ys, inputs, dys, allow_unused=True)
     return [None if g is None else fetched(g) for g in found]
 

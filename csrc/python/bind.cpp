@@ -134,7 +134,12 @@ bool dtype_from(PyObject* o, DType* out) {
   return false;
 }
 
-PyObject* device_object(Device d) { return pybind11::cast(DeviceTag{d}).release().ptr(); }
+PyObject* device_object(Device d) {
+  static PyObject* known[3][128];  // made when first asked for: a tensor's device is asked for often
+  PyObject*& object = known[int(d.type)][d.index];
+  if (!object) object = pybind11::cast(DeviceTag{d}).release().ptr();
+  return Py_NewRef(object);
+}
 
 bool device_from(PyObject* o, Device* out) {
   if (pybind11::isinstance<DeviceTag>(o)) {

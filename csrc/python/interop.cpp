@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/backend.h"
 #include "python/bind.h"
 
 namespace gg::python {
@@ -77,6 +78,41 @@ PyObject* from_buffer(PyObject*, PyObject* object) {
   }
 }
 
+// Storage over device memory of a Python object, which is held as long.
+Storage* borrowed_storage(Device device, void* data, int64_t bytes, PyObject* owner) {
+  Storage* s = foreign_storage(data, bytes, Py_NewRef(owner), [](Storage* self) {
+    if (!Py_IsInitialized()) return;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    Py_DECREF(static_cast<PyObject*>(self->owner));
+    PyGILState_Release(gil);
+  });
+  s->device = device;
+  return s;
+}
+
+// from_cuda_memory(owner, address, dtype, shape, strides in items or None): a tensor over memory on a GPU.
+PyObject* from_cuda_memory(PyObject*, PyObject* args) {
+  PyObject *owner, *kind, *sizes, *steps;
+  unsigned long long address;
+  if (!PyArg_ParseTuple(args, "OKOOO", &owner, &address, &kind, &sizes, &steps)) return nullptr;
+  try {
+    const Device device{DeviceType::Cuda, 0};
+    backend(device);
+    const DType dtype = From<DType>::from(kind, {"tensor", "dtype"});
+    const Dims shape = From<Dims>::from(sizes, {"tensor", "shape"});
+    const Dims strides = steps == Py_None ? contiguous_strides(shape) : From<Dims>::from(steps, {"tensor", "strides"});
+    check<ValueError>(strides.n == shape.n, "tensor: shape ", shape, " and strides ", strides, " differ in length");
+    for (int i = 0; i < shape.n; ++i)
+      check<ValueError>(strides[i] >= 0 || shape[i] <= 1, "tensor: negative strides ", strides, " need a copy first");
+    void* data = reinterpret_cast<void*>(address);
+    Storage* s = borrowed_storage(device, data, product(shape) * item_size(dtype), owner);
+    return wrap(Array::adopt(s, data, shape, strides, dtype));
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
 // DLPack 0.x structures, as their specification lays them out.
 struct DLDevice { int32_t type, id; };
 struct DLDataType {
@@ -96,7 +132,7 @@ struct DLManagedTensor {
   void* context;
   void (*deleter)(DLManagedTensor*);
 };
-constexpr int kDLCPU = 1;
+constexpr int kDLCPU = 1, kDLCUDA = 2;
 enum DLCode : uint8_t { kDLInt = 0, kDLUInt = 1, kDLFloat = 2, kDLBfloat = 4, kDLBool = 6 };
 
 DLDataType dl_type(DType t) {
@@ -136,12 +172,13 @@ PyObject* to_dlpack(PyObject*, PyObject* tensor) {
     return nullptr;
   }
   const Array& a = as_tensor(tensor)->array;
+  const int device = a.device().type == DeviceType::Cuda ? kDLCUDA : kDLCPU;
   auto* e = new Exported{{}, a, {}, {}};
   for (int i = 0; i < a.ndim(); ++i) {
     e->shape[i] = a.size(i);
     e->strides[i] = a.strides()[i];
   }
-  e->managed.tensor = {a.bytes(), {kDLCPU, 0}, a.ndim(), dl_type(a.dtype()), e->shape, e->strides, 0};
+  e->managed.tensor = {a.bytes(), {device, a.device().index}, a.ndim(), dl_type(a.dtype()), e->shape, e->strides, 0};
   e->managed.context = e;
   e->managed.deleter = [](DLManagedTensor* m) { delete static_cast<Exported*>(m->context); };
   return PyCapsule_New(&e->managed, "dltensor", delete_unused_capsule);
@@ -155,8 +192,14 @@ PyObject* from_dlpack_capsule(PyObject*, PyObject* capsule) {
     DType dtype;
     check<DTypeError>(dtype_of_dl(t.dtype, &dtype), "from_dlpack: elements of code ", int(t.dtype.code), " with ",
                       int(t.dtype.bits), " bits have no tensor type");
-    check<ValueError>(t.device.type == kDLCPU, "from_dlpack: memory on DLPack device type ", t.device.type,
-                      "; only CPU memory can be taken over in this build");
+    check<ValueError>(t.device.type == kDLCPU || (t.device.type == kDLCUDA && t.device.id < 100),
+                      "from_dlpack: memory on DLPack device type ", t.device.type,
+                      "; only memory of the CPU and of CUDA devices can be taken over");
+    Device device;
+    if (t.device.type == kDLCUDA) {
+      device = {DeviceType::Cuda, int8_t(t.device.id)};
+      backend(device);
+    }
     check<ShapeError>(t.ndim <= kMaxDims, "from_dlpack: ", t.ndim, " axes; at most ", kMaxDims, " are supported");
     Dims shape, strides;
     for (int i = 0; i < t.ndim; ++i) {
@@ -175,6 +218,7 @@ PyObject* from_dlpack_capsule(PyObject*, PyObject* capsule) {
       m->deleter(m);
       PyGILState_Release(gil);
     });
+    s->device = device;
     PyCapsule_SetName(capsule, "used_dltensor");
     return wrap(Array::adopt(s, data, shape, strides, dtype));
   } catch (...) {
@@ -184,6 +228,7 @@ PyObject* from_dlpack_capsule(PyObject*, PyObject* capsule) {
 }
 
 PyMethodDef functions[] = {
+    {"from_cuda_memory", from_cuda_memory, METH_VARARGS, "A tensor over memory on a GPU that another object owns."},
     {"from_buffer", from_buffer, METH_O, "A tensor over the memory of an object with the buffer protocol."},
     {"to_dlpack", to_dlpack, METH_O, "A DLPack capsule over a tensor's memory."},
     {"from_dlpack_capsule", from_dlpack_capsule, METH_O, "A tensor over a DLPack capsule's memory."},
@@ -196,6 +241,13 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   TensorObject* t = as_tensor(self);
   const Array& a = t->array;
   const char* format = kFormat[int(a.dtype())];
+  if (a.device() != Device{}) {
+    const std::string device = describe(a.device());
+    PyErr_Format(PyExc_TypeError, "numpy: a tensor on %s is in no memory of the CPU; copy it there with .cpu() first",
+                 device.c_str());
+    view->obj = nullptr;
+    return -1;
+  }
   if (!format || t->requires_grad || t->node) {
     PyErr_SetString(PyExc_BufferError, !format ? "buffer: numpy has no bfloat16; convert with .float() first"
                                                : "buffer: this tensor requires grad; use .detach() first");

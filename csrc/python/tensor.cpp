@@ -14,6 +14,7 @@ thread_local bool grad_enabled = true;
 namespace {
 
 PyObject* refresh_view = nullptr;  // Python: gives a view whose parent was changed in place its new node
+PyObject* fetched = nullptr;       // Python: the edge of a 0-d tensor of the CPU beside tensors of a device
 
 PyObject* allocate(PyTypeObject* type, Array array) {
   PyObject* o = type->tp_alloc(type, 0);  // zeroed: no gradient, no node
@@ -257,7 +258,7 @@ PyObject* set_data(PyObject* self, PyObject* other) {
 // many references the caller itself has.
 PyObject* owns_storage(PyObject* self, PyObject* held) {
   const Array& a = as_tensor(self)->array;
-  bool alone = Py_REFCNT(self) <= PyLong_AsLong(held) && a.storage()->refs.load() == 1 && !a.storage()->release &&
+  bool alone = Py_REFCNT(self) <= PyLong_AsLong(held) && a.storage()->refs.load() == 1 && !a.storage()->owner &&
                a.is_contiguous();
   return PyBool_FromLong(alone);
 }
@@ -303,6 +304,23 @@ PyType_Slot slots[] = {
 PyType_Spec spec = {"glassgrad._core.TensorBase", sizeof(TensorObject), 0,
                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
 
+// Beside tensors of a device an op takes 0-d tensors of the CPU: their gradients come back through a node of their own.
+bool fetch_edges(PyObject* args, PyObject* edges) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); ++i) {
+    PyObject *o = PyTuple_GET_ITEM(args, i), *edge = PyTuple_GET_ITEM(edges, i);
+    if (edge == Py_None) continue;
+    const Array& a = as_tensor(o)->array;
+    if (a.ndim() > 0 || a.device() != Device{}) continue;
+    PyObject* dtype = dtype_object(a.dtype());
+    PyObject* node = PyObject_CallFunctionObjArgs(fetched, edge, dtype, nullptr);
+    Py_DECREF(dtype);
+    if (!node) return false;
+    PyTuple_SET_ITEM(edges, i, node);
+    Py_DECREF(edge);
+  }
+  return true;
+}
+
 // edges(args): the edges of an op's arguments, or () when none needs a gradient or nothing is being recorded.
 PyObject* edges(PyObject*, PyObject* args) {
   Py_ssize_t n = PyTuple_GET_SIZE(args);
@@ -317,15 +335,19 @@ PyObject* edges(PyObject*, PyObject* args) {
   if (!any) return PyTuple_New(0);
   PyObject* out = PyTuple_New(n);
   if (!out) return nullptr;
+  bool on_cpu = false, on_device = false;
   for (Py_ssize_t i = 0; i < n; ++i) {
     PyObject* o = PyTuple_GET_ITEM(args, i);
-    PyObject* edge = is_tensor(o) ? edge_of(o) : Py_NewRef(Py_None);
+    bool given = is_tensor(o);
+    if (given) (as_tensor(o)->array.device().type == DeviceType::Cpu ? on_cpu : on_device) = true;
+    PyObject* edge = given ? edge_of(o) : Py_NewRef(Py_None);
     if (!edge) {
       Py_DECREF(out);
       return nullptr;
     }
     PyTuple_SET_ITEM(out, i, edge);
   }
+  if (on_cpu && on_device && !fetch_edges(args, out)) Py_CLEAR(out);
   return out;
 }
 
@@ -340,10 +362,11 @@ PyObject* attach(PyObject*, PyObject* const* args, Py_ssize_t) {
 }
 
 PyObject* set_tensor_type(PyObject*, PyObject* args) {
-  PyObject *type, *refresh;
-  if (!PyArg_ParseTuple(args, "OO", &type, &refresh)) return nullptr;
+  PyObject *type, *refresh, *fetch;
+  if (!PyArg_ParseTuple(args, "OOO", &type, &refresh, &fetch)) return nullptr;
   tensor_type = reinterpret_cast<PyTypeObject*>(Py_NewRef(type));
   Py_XSETREF(refresh_view, Py_NewRef(refresh));
+  Py_XSETREF(fetched, Py_NewRef(fetch));
   Py_RETURN_NONE;
 }
 

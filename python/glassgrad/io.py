@@ -63,7 +63,7 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[str], None]) -> N
 
 
 def _array_of(x: Tensor) -> NDArray[Any]:
-    x = x.detach().contiguous()
+    x = x.detach().cpu().contiguous()
     return (x.view(core.int16) if x.dtype is core.bfloat16 else x).numpy()
 
 
@@ -167,6 +167,8 @@ def save(obj: Any, path: str | os.PathLike[str], metadata: dict[str, str] | None
 def load(path: str | os.PathLike[str], map_location: Any = None) -> Any:
     """Reads what `save` wrote, or any safetensors file as a dict of tensors. Nothing in the file is executed.
 
+    The tensors are on the CPU, or on the device `map_location`.
+
     >>> gg.save(gg.nn.Linear(2, 1).state_dict(), tmp_path / "linear.safetensors")
     >>> sorted(gg.load(tmp_path / "linear.safetensors"))
     ['bias', 'weight']
@@ -214,7 +216,7 @@ def save_npz(path: str | os.PathLike[str], **tensors: Tensor) -> None:
 
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
-            arrays: dict[str, Any] = {name: x.detach().numpy() for name, x in tensors.items()}
+            arrays: dict[str, Any] = {name: x.detach().cpu().numpy() for name, x in tensors.items()}
             np.savez(file, **arrays)
 
     write_whole(path, write)

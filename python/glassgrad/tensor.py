@@ -15,6 +15,7 @@ import numpy as np
 from glassgrad import _core as core
 from glassgrad import ops, printing
 from glassgrad.autograd import backward
+from glassgrad.autograd.graph import fetched
 from glassgrad.autograd.in_place import in_place, refresh_view
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ __all__ = [
     "tensor",
     "typename",
 ]
+
+
+_CPU = core.device("cpu")
+_DL_CPU, _DL_CUDA = 1, 2  # DLPack's numbers of device types
 
 
 class RemovableHandle:
@@ -190,7 +195,9 @@ class Tensor(core.TensorBase):
     # Neighbours and Python
 
     def numpy(self, *, force: bool = False) -> NDArray[Any]:
-        """A numpy array over the same memory; `force` detaches first.
+        """A numpy array over the same memory; `force` detaches and brings to the CPU first.
+
+        Raises TypeError for a tensor on another device.
 
         >>> gg.tensor([1.0, 2.0]).numpy()
         array([1., 2.], dtype=float32)
@@ -199,7 +206,8 @@ class Tensor(core.TensorBase):
             raise RuntimeError("numpy: can't call numpy() on a Tensor that requires grad; use tensor.detach().numpy()")
         if self.dtype is core.bfloat16:
             raise TypeError("numpy: numpy has no bfloat16; convert with .float() first")
-        return np.asarray(memoryview(self._alias()))
+        x: Any = self.detach().cpu() if force else self._alias()
+        return np.asarray(memoryview(x))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         array = self.numpy()
@@ -209,13 +217,46 @@ class Tensor(core.TensorBase):
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __dlpack__(self, *, stream: Any = None, **kwargs: Any) -> Any:
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
         if self.requires_grad:
             raise BufferError("dlpack: this tensor requires grad; use .detach() first")
-        return core.to_dlpack(self)
+        x = self._alias()
+        if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
+            if tuple(dl_device) != (_DL_CPU, 0) or copy is False:
+                raise BufferError(f"dlpack: a tensor on {self.device} is not on device {tuple(dl_device)}")
+            x = x.cpu()
+        elif copy:
+            x = x.clone()
+        if x.is_cuda and stream not in (None, 1, -1):  # work is in the order of stream 1, the default stream
+            core.synchronize(x.device)
+        return core.to_dlpack(x)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)
+        device = self.device
+        if device.type == "simt":
+            raise BufferError("dlpack: no other library knows the device simt; use .cpu() first")
+        return (_DL_CUDA, device.index) if device.type == "cuda" else (_DL_CPU, 0)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """What CuPy, Numba and PyTorch need to share memory on a GPU (version 3 of the protocol)."""
+        if not self.is_cuda:
+            raise AttributeError(f"__cuda_array_interface__: a tensor on {self.device} is not on a GPU")
+        if self.requires_grad:
+            raise RuntimeError("__cuda_array_interface__: this tensor requires grad; use .detach() first")
+        if self.dtype is core.bfloat16:
+            raise TypeError("__cuda_array_interface__: the protocol has no bfloat16; share it by DLPack")
+        strides = None if self.is_contiguous() else tuple(s * self.itemsize for s in self.stride())
+        return {
+            "shape": self.shape,
+            "typestr": np.dtype(self.dtype.name).str,
+            "data": (self.data_ptr() if self.numel() else 0, False),
+            "strides": strides,
+            "version": 3,
+            "stream": 1,
+        }
 
     def tolist(self) -> Any:
         """The elements as nested Python lists, or a number if 0-d.
@@ -223,7 +264,7 @@ class Tensor(core.TensorBase):
         >>> gg.tensor([[1, 2]]).tolist()
         [[1, 2]]
         """
-        x = self._alias()
+        x = self._alias().cpu()
         return (x.float() if x.dtype is core.bfloat16 else x).numpy().tolist()
 
     def __repr__(self) -> str:
@@ -278,9 +319,9 @@ class Tensor(core.TensorBase):
     def __reduce_ex__(self, protocol: Any) -> Any:
         if not self.is_leaf:
             raise RuntimeError("pickle: only tensors that are leaves of the graph can be pickled; detach() this one")
-        x = self._alias()
-        bits = x.view(core.int16) if x.dtype is core.bfloat16 else x
-        return _rebuild, (type(self), np.ascontiguousarray(bits.numpy()), self.dtype, self.requires_grad, self.shape)
+        x = self._alias().cpu()
+        bits = np.ascontiguousarray((x.view(core.int16) if x.dtype is core.bfloat16 else x).numpy())
+        return _rebuild, (type(self), bits, self.dtype, self.requires_grad, self.shape, self.device)
 
     def share_memory_(self) -> Tensor:
         """For code written for PyTorch: workers get tensors by value, so there is nothing to do."""
@@ -296,11 +337,11 @@ class Tensor(core.TensorBase):
 
     def cpu(self) -> Tensor:
         """This tensor on the CPU."""
-        return self.to("cpu")
+        return self if self.device == _CPU else self.to(_CPU)
 
-    def cuda(self, device: Any = None) -> Tensor:
-        """This tensor on a GPU."""
-        return self.to("cuda" if device is None else device)
+    def cuda(self, device: Any = None, non_blocking: bool = False) -> Tensor:
+        """This tensor on a GPU: the first, that of a number, or a device."""
+        return self.to(core.device("cuda", device) if device is None or isinstance(device, int) else device)
 
     @property
     def is_cuda(self) -> bool:
@@ -820,16 +861,18 @@ class Tensor(core.TensorBase):
     uniform_ = ops.random.uniform_
 
 
-def _rebuild(kind: Any, array: NDArray[Any], dtype: Any, requires_grad: bool, shape: tuple[int, ...]) -> Any:
+def _rebuild(
+    kind: Any, array: NDArray[Any], dtype: Any, requires_grad: bool, shape: tuple[int, ...], device: Any = None
+) -> Any:
     x = core.from_buffer(array if array.flags.writeable else array.copy())
     if dtype is core.bfloat16:
         x = x.view(core.bfloat16)
-    out = kind(x.reshape(shape))
+    out = kind(x.reshape(shape) if device is None else x.reshape(shape).to(device))
     out.requires_grad = requires_grad
     return out
 
 
-core.set_tensor_type(Tensor, refresh_view)
+core.set_tensor_type(Tensor, refresh_view, fetched)
 
 
 def is_tensor(obj: Any) -> bool:
@@ -886,13 +929,35 @@ def from_numpy(ndarray: NDArray[Any]) -> Tensor:
 
 
 def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor over the memory of another library's array, through DLPack.
+    """A tensor over the memory of another library's array, on the CPU or a GPU, through DLPack.
 
     >>> gg.from_dlpack(np.ones(2, dtype=np.float32))
     tensor([1., 1.])
     """
-    capsule = ext_tensor.__dlpack__() if hasattr(ext_tensor, "__dlpack__") else ext_tensor
-    return core.from_dlpack_capsule(capsule)
+    if not hasattr(ext_tensor, "__dlpack__"):
+        return core.from_dlpack_capsule(ext_tensor)
+    kind, _ = ext_tensor.__dlpack_device__()
+    return core.from_dlpack_capsule(ext_tensor.__dlpack__(stream=1) if kind == _DL_CUDA else ext_tensor.__dlpack__())
+
+
+def _from_gpu(data: Any) -> Tensor:
+    """A tensor over memory on a GPU that another library announces by __cuda_array_interface__."""
+    if hasattr(data, "__dlpack__"):  # says on which device, and has bfloat16
+        return from_dlpack(data)
+    about = data.__cuda_array_interface__
+    pointer, read_only = about["data"]
+    numbers = np.dtype(about["typestr"])
+    dtype, strides = getattr(core, numbers.name, None), about.get("strides")
+    if not numbers.isnative or not isinstance(dtype, core.dtype):
+        raise TypeError(f"tensor: a CUDA array of {numbers} has no tensor type")
+    if strides is not None:
+        if any(s % numbers.itemsize for s in strides):
+            raise ValueError(f"tensor: strides {strides} of a CUDA array of {numbers} are no multiples of its items")
+        strides = tuple(s // numbers.itemsize for s in strides)
+    x = core.from_cuda_memory(data, pointer or 0, dtype, about["shape"], strides)
+    if about.get("stream") not in (None, 1):  # its work may still be under way on a stream of its own
+        core.synchronize(x.device)
+    return x.clone() if read_only else x
 
 
 def _shape_of(data: Any) -> tuple[int, ...]:
@@ -913,7 +978,8 @@ def _shape_of(data: Any) -> tuple[int, ...]:
 def _plain(data: Any) -> Any:
     """Nested sequences with tensors inside, as numpy understands them."""
     if isinstance(data, core.TensorBase):
-        return data._alias().numpy() if data.dtype is not core.bfloat16 else data._alias().float().numpy()
+        x = data._alias().cpu()
+        return x.numpy() if x.dtype is not core.bfloat16 else x.float().numpy()
     if isinstance(data, (list, tuple)):
         return [_plain(item) for item in data]
     return data
@@ -934,6 +1000,8 @@ def tensor(
         x = data._alias().clone()
     elif isinstance(data, (np.ndarray, np.generic)):
         x = from_numpy(np.array(data, order="C", subok=False)).clone()
+    elif hasattr(data, "__cuda_array_interface__"):
+        x = _from_gpu(data).clone()
     else:
         try:
             array = np.array(_plain(data))
@@ -977,6 +1045,8 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
         x = data
     elif isinstance(data, np.ndarray):
         x = from_numpy(data)
+    elif hasattr(data, "__cuda_array_interface__"):
+        x = _from_gpu(data)
     else:
         return tensor(data, dtype=dtype, device=device)
     if dtype is not None and x.dtype is not dtype:

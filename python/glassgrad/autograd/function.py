@@ -22,7 +22,7 @@ class FunctionCtx(Op):
     arguments: int
     materialize: bool
     input_shapes: list[Any]
-    described: list[tuple[tuple[int, ...], Any]]
+    described: list[tuple[tuple[int, ...], Any, Any]]
     non_differentiable: set[int]
     dirty: set[int]
 
@@ -56,7 +56,10 @@ class FunctionCtx(Op):
         if self.materialize:
             from glassgrad.ops.creation import zeros
 
-            dys = tuple(zeros(shape, dtype=t) if dy is None else dy for dy, (shape, t) in zip(dys, self.described))
+            dys = tuple(
+                zeros(shape, dtype=dtype, device=device) if dy is None else dy
+                for dy, (shape, dtype, device) in zip(dys, self.described)
+            )
         dxs = self.owner.backward(self, *dys)
         dxs = dxs if isinstance(dxs, tuple) else (dxs,)
         if len(dxs) > self.arguments and any(dx is not None for dx in dxs[self.arguments :]):
@@ -138,7 +141,7 @@ class Function:
             outs.append(o._alias() if returned_input else o)
         ctx.input_shapes = [a.shape if isinstance(a, core.TensorBase) else None for a in args]
         tensors = tuple(o for o in outs if isinstance(o, core.TensorBase))
-        ctx.described = [(o.shape, o.dtype) for o in tensors]
+        ctx.described = [(o.shape, o.dtype, o.device) for o in tensors]
         if tensors:
             ctx._record(tensors if len(tensors) > 1 else tensors[0])
         for o in tensors:

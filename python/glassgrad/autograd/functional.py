@@ -99,13 +99,13 @@ def jacobian(
         for y in ys:
             rows: list[list[Tensor]] = [[] for _ in xs]
             for j in range(y.numel()):
-                unit = gg.zeros(y.numel(), dtype=y.dtype)
+                unit = y.new_zeros(y.numel())
                 unit[j] = 1
                 found = _grad("jacobian", [y], xs, [unit.reshape(y.shape)], create_graph, strict)
                 for row, g in zip(rows, found, strict=True):
                     row.append(g)
             block = tuple(
-                gg.stack(row).reshape((*y.shape, *x.shape)) if row else gg.zeros((*y.shape, *x.shape), dtype=x.dtype)
+                gg.stack(row).reshape((*y.shape, *x.shape)) if row else x.new_zeros((*y.shape, *x.shape))
                 for row, x in zip(rows, xs, strict=True)
             )
             blocks.append(_finish(block, one_input, create_graph))

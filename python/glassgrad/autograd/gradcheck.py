@@ -122,7 +122,7 @@ def gradgradcheck(
         outputs = _floating(func(*args))
     if grad_outputs is None:
         rng = np.random.default_rng(0)
-        weights = [_tensor(rng.standard_normal(tuple(y.shape)), y.dtype, gen_non_contig_grad_outputs) for y in outputs]
+        weights = [_tensor(rng.standard_normal(tuple(y.shape)), y, gen_non_contig_grad_outputs) for y in outputs]
     else:
         weights = [w.detach() for w in _as_tuple(grad_outputs)]
     for w in weights:
@@ -188,7 +188,7 @@ class _Problem:
         """The outputs with one input replaced, and that input as its dtype holds it."""
         args = list(self.args)
         old = args[self.places[place]]
-        new = _tensor(x, old.dtype).requires_grad_()  # func may itself differentiate
+        new = _tensor(x, old).requires_grad_()  # func may itself differentiate
         args[self.places[place]] = new
         return [_numpy(y) for y in _floating(self.func(*args))], _numpy(new)
 
@@ -199,7 +199,7 @@ class _Problem:
         if not y.requires_grad:
             return [np.zeros(x.shape) for x in self.x]
         try:
-            found = gg.autograd.grad([y], wanted, [_tensor(dy, y.dtype)], allow_unused=True)
+            found = gg.autograd.grad([y], wanted, [_tensor(dy, y)], allow_unused=True)
         except RuntimeError as error:
             shapes = _GRADIENT_OF_WRONG_SHAPE.search(str(error))
             if shapes is None:
@@ -494,12 +494,12 @@ def _floating(result: Any) -> list[Tensor]:
 
 
 def _numpy(x: Tensor) -> Floats:
-    return np.array(x.detach().to(gg.float64).numpy(), np.float64)
+    return np.array(x.detach().cpu().to(gg.float64).numpy(), np.float64)
 
 
-def _tensor(x: Floats, dtype: Any, gaps: bool = False) -> Tensor:
+def _tensor(x: Floats, like: Tensor, gaps: bool = False) -> Tensor:
     if gaps and x.ndim:
         x = np.repeat(x, 2, axis=-1)[..., ::2]
     else:
         x = np.array(x, np.float64)
-    return gg.from_numpy(x).to(dtype)
+    return gg.from_numpy(x).to(like)

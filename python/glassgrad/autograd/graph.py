@@ -207,6 +207,21 @@ class Identity(Op):
         return dy
 
 
+class Fetch(Op):
+    """A 0-d tensor of the CPU whose value a kernel took to its device."""
+
+    # The gradient, which the kernel's device has, comes back to the CPU.
+    def backward(self, dy: Tensor) -> Tensor:
+        return dy.cpu()
+
+
+def fetched(edge: Edge, dtype: Any) -> Op:
+    """The edge of a 0-d tensor of the CPU beside tensors of a device."""
+    node = Fetch()
+    node._saved, node.edges, node.hooks, node.dtype = (), (edge,), None, dtype
+    return node
+
+
 def _user_line() -> tuple[str, int] | None:
     """Where the user's own code is: the innermost frame outside this package."""
     frame = sys._getframe(3)

@@ -223,7 +223,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
         return tensor
     rows = tensor.shape[0]
     columns = tensor.numel() // rows
-    flat = tensor.new_empty(rows, columns).normal_(0, 1, generator=generator).double().numpy()
+    flat = tensor.new_empty(rows, columns).normal_(0, 1, generator=generator).double().cpu().numpy()
     q, r = np.linalg.qr(flat.T if rows < columns else flat)
     q = q * np.sign(np.diag(r))
     q = q.T if rows < columns else q

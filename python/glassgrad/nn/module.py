@@ -497,8 +497,8 @@ class Module:
         return self.to("cpu")
 
     def cuda(self, device: Any = None) -> Self:
-        """Moves parameters and buffers to a GPU."""
-        return self.to("cuda" if device is None else device)
+        """Moves parameters and buffers to a GPU: the first, that of a number, or a device."""
+        return self.to(core.device("cuda", device) if device is None or isinstance(device, int) else device)
 
     def share_memory(self) -> Self:
         """For code written for PyTorch: workers get modules by value, so there is nothing to do."""

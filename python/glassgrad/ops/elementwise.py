@@ -566,7 +566,7 @@ class Copysign(Op):
 
         a, y = self.saved
         da = unbroadcast(dy * (sign(a) * sign(y)), a.shape) if self.edges[0] is not None else None
-        return da, zeros(self.shape, dtype=dy.dtype) if self.edges[1] is not None else None
+        return da, zeros(self.shape, dtype=dy.dtype, device=dy.device) if self.edges[1] is not None else None
 
 
 # Exponentials, logarithms, roots -------------------------------------------------------------------------------------

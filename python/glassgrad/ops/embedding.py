@@ -200,7 +200,7 @@ def embedding_bag(
         if offsets is not None:
             raise ValueError(f"{op}: input {tuple(input.shape)} has bags of equal size; offsets go with one axis only")
         bags, size = input.shape
-        offsets = arange(bags + 1, dtype=core.int64) * size
+        offsets = arange(bags + 1, dtype=core.int64, device=input.device) * size
         input = input.reshape(-1)
         per_sample_weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
     elif input.ndim == 1:

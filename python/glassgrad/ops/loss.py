@@ -638,7 +638,7 @@ def _is_class(own: Tensor, n: int) -> Tensor:
     """(rows, n) bool: which column is the row's own class."""
     from glassgrad.ops.creation import arange
 
-    return arange(n) == own
+    return arange(n, device=own.device) == own
 
 
 def multilabel_margin_loss(
@@ -656,8 +656,6 @@ def multilabel_margin_loss(
     >>> gg.nn.functional.multilabel_margin_loss(gg.tensor([[0.0, 1.0]]), gg.tensor([[0, -1]]))
     tensor(1.)
     """
-    from glassgrad.ops.creation import zeros
-
     op = "multilabel_margin_loss"
     core.check_loss_shapes(op, input, target)
     reduction = reduction_of(op, size_average, reduce, reduction)
@@ -670,7 +668,7 @@ def multilabel_margin_loss(
     rows, labels = input.reshape((-1, n)), target.long().reshape((-1, n))
     listed = (labels < 0).to(core.int64).cumsum(1) == 0  # up to the first -1
     classes = labels.masked_fill(~listed, 0)
-    is_label = zeros(rows.shape, dtype=core.int64).scatter_add(1, classes, listed.to(core.int64)) > 0
+    is_label = labels.new_zeros(rows.shape).scatter_add(1, classes, listed.to(core.int64)) > 0
     excess = (1 - rows.gather(1, classes).unsqueeze(2) + rows.unsqueeze(1)).clamp(min=0)
     excess = excess.masked_fill(~listed.unsqueeze(2) | is_label.unsqueeze(1), 0)
     losses = excess.sum((1, 2)) / n

@@ -363,7 +363,7 @@ def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_
     >>> gg.rand_like(gg.zeros(2, 3)).shape
     (2, 3)
     """
-    return rand(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    return rand(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -372,7 +372,7 @@ def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires
     >>> gg.randn_like(gg.zeros(2, 3)).shape
     (2, 3)
     """
-    return randn(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    return randn(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 def randint_like(
@@ -389,7 +389,7 @@ def randint_like(
     >>> gg.randint_like(gg.zeros(2, 3), 5).dtype
     glassgrad.float32
     """
-    size, dtype = tuple(input.shape), dtype or input.dtype
+    size, dtype, device = tuple(input.shape), dtype or input.dtype, device or input.device
     return randint(*bounds, size=size, low=low, high=high, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
@@ -420,7 +420,7 @@ def normal(
     if not isinstance(std, core.TensorBase) and std < 0:
         raise ValueError(f"normal: std {std} must not be negative")
     base = tensors[0].detach() if len(tensors) == 1 else (tensors[0] + tensors[1]).detach()
-    return randn(base.shape, dtype=base.dtype, generator=generator) * _plain(std) + _plain(mean)
+    return randn(base.shape, dtype=base.dtype, device=base.device, generator=generator) * _plain(std) + _plain(mean)
 
 
 def _plain(x: Any) -> Any:
@@ -440,7 +440,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     tensor([0., 1.])
     """
     if p is not None:
-        return bernoulli_(creation.empty(input.shape, dtype=input.dtype), p, generator=generator)
+        return bernoulli_(creation.empty_like(input), p, generator=generator)
     return core.bernoulli(input, generator)
 
 
@@ -482,11 +482,11 @@ def multinomial(
     if not replacement:
         if bool(((weights > 0).sum(-1) < num_samples).any()):
             raise RuntimeError(f"multinomial: {described} has a row with fewer than {num_samples} weights above 0")
-        keys = weights / exponential_(creation.empty(weights.shape, dtype=core.float64), generator=generator)
+        keys = weights / exponential_(creation.empty_like(weights), generator=generator)
         return keys.topk(num_samples, -1).indices
     from glassgrad.ops import sort
 
-    u = rand((*input.shape[:-1], num_samples), dtype=core.float64, generator=generator)
+    u = rand((*input.shape[:-1], num_samples), dtype=core.float64, device=input.device, generator=generator)
     return sort.searchsorted(weights.cumsum(-1), u * total, right=True).clamp(max=input.shape[-1] - 1)
 
 
@@ -539,7 +539,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 def _noise(input: Tensor, p: float, per_channel: bool) -> Tensor:
     """1 with probability 1 - p, for each element or each channel of (N, C, ...)."""
     shape = (*input.shape[:2], *[1] * (input.ndim - 2)) if per_channel else input.shape
-    noise = creation.empty(shape, dtype=input.dtype)
+    noise = creation.empty(shape, dtype=input.dtype, device=input.device)
     core.bernoulli_(noise, 1 - p, None)
     return noise
 

@@ -306,12 +306,12 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     for axis in reversed(range(nd)):  # x varies along the last axis
         n = size[2 + axis]
         if n == 1:
-            line = zeros(1, dtype=theta.dtype)
+            line = zeros(1, dtype=theta.dtype, device=theta.device)
         else:
-            line = linspace(-1, 1, n, dtype=theta.dtype)
+            line = linspace(-1, 1, n, dtype=theta.dtype, device=theta.device)
             line = line if align_corners else line * ((n - 1) / n)
         coordinates.append(line.reshape([n if i == axis else 1 for i in range(nd)]).expand(size[2:]).reshape(-1))
-    base = ones(coordinates[0].shape[0], nd + 1, dtype=theta.dtype)
+    base = ones(coordinates[0].shape[0], nd + 1, dtype=theta.dtype, device=theta.device)
     for i, line in enumerate(coordinates):
         base[:, i] = line
     return (base @ theta.transpose(1, 2)).reshape(size[0], *size[2:], nd)

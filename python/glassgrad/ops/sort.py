@@ -484,7 +484,7 @@ def histogram(
         else:
             low, high = 0.0, 1.0
         low, high = _range("histogram", input, low, high)
-        edges = linspace(low, high, bins + 1, dtype=input.dtype)
+        edges = linspace(low, high, bins + 1, dtype=input.dtype, device=input.device)
     x = input.detach().reshape(-1)
     inside = (x >= edges[0]) & (x <= edges[-1])
     n = edges.numel() - 1

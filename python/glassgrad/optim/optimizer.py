@@ -230,9 +230,9 @@ class Optimizer:
 
 
 def _like(param: Tensor, value: Tensor) -> Tensor:
-    """A copy of a saved state, in its parameter's dtype where both are floating."""
+    """A copy of a saved state on its parameter's device, in its dtype where both are floating."""
     floating = param.dtype.is_floating_point and value.dtype.is_floating_point
-    return value.detach().to(param.dtype if floating else value.dtype).clone()
+    return value.detach().to(param.device, param.dtype if floating else value.dtype).clone()
 
 
 def zeros_for(param: Tensor) -> Tensor:

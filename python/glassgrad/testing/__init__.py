@@ -135,7 +135,7 @@ def _dtype(x: Any) -> str:
 def _wide(x: Any) -> Any:
     """A numpy array in which differences are exact enough: float64, or int64 for whole numbers."""
     if isinstance(x, gg.Tensor):
-        x = x.detach()
+        x = x.detach().cpu()
         x = x.to(gg.float64 if x.is_floating_point() else gg.int64).numpy()
     array = np.asarray(x)
     return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)

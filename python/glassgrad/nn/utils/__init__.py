@@ -33,7 +33,7 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_n
     norms = [t.detach().norm(norm_type) for t in tensors]
     if not norms:
         return zeros(())
-    total: Tensor = stack([n.to(norms[0].dtype) for n in norms]).norm(norm_type)
+    total: Tensor = stack([n.to(norms[0]) for n in norms]).norm(norm_type)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"get_total_norm: the total norm of order {norm_type} is {total.item()}, so gradients cannot be clipped"
