@@ -28,7 +28,8 @@ struct ArangeInt {
   uint64_t start, step;
   __device__ int64_t operator()(int64_t i) const { return int64_t(start + uint64_t(i) * step); }
 };
-// Counted from the nearer end. S: the type that PyTorch steps in, on which the truncation to whole numbers depends.
+// Counted from the nearer end. S: the type that PyTorch steps in. What a step lies beside a whole number decides where
+// it is truncated to, so that product and sum must be rounded once, as the CPU's fused instruction does.
 template <class S> struct Linspace {
   S start, end, step;
   int64_t n;
@@ -36,7 +37,7 @@ template <class S> struct Linspace {
   Linspace(S first, S last, int64_t count)
       : start(first), end(last), step(count > 1 ? (last - first) / S(count - 1) : S(0)), n(count) {}
   __device__ S operator()(int64_t i) const {
-    return n == 1 || i < n / 2 ? start + step * S(i) : end - step * S(n - 1 - i);
+    return n == 1 || i < n / 2 ? fma(step, S(i), start) : fma(-step, S(n - 1 - i), end);
   }
 };
 template <class S> struct Logspace {
