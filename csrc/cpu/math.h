@@ -600,7 +600,7 @@ inline double polygamma(int n, double x) {
   return n % 2 ? sum : -sum;
 }
 // psi(x): reflected below 0, raised to x >= 10, then ln x - 1/2x - sum_j B_2j / (2j x^2j).
-inline double digamma_lane(double x) {
+inline double digamma(double x) {
   if (x == 0) return __builtin_copysign(Ieee<double>::infinity, -x);
   double y = 0;
   if (x < 0) {
@@ -617,13 +617,28 @@ inline double digamma_lane(double x) {
                            z * (1.0 / 252 - z * (1.0 / 240 - z * (1.0 / 132 - z * (691.0 / 32760 - z * (1.0 / 12)))))));
   return y + __builtin_log(x) - 0.5 / x - (x < 1e17 ? series : 0);
 }
-inline Vec<double> digamma(Vec<double> x) { return call_each(x, digamma_lane); }
+inline Vec<double> digamma(Vec<double> x) {
+  return call_each(x, [](double a) { return digamma(a); });
+}
 inline Vec<float> lgamma(Vec<float> x) {
   return through_double([](Vec<double> a, Vec<double>) { return lgamma(a); }, x);
 }
 inline Vec<float> digamma(Vec<float> x) {
   return through_double([](Vec<double> a, Vec<double>) { return digamma(a); }, x);
 }
+
+// Whole numbers: a lane must not be divided by zero, nor the most negative one by -1.
+inline int64_t divided(int64_t a, int64_t b) { return b == -1 ? int64_t(0 - uint64_t(a)) : b == 0 ? 0 : a / b; }
+inline int64_t rest(int64_t a, int64_t b) { return b == -1 || b == 0 ? 0 : a % b; }
+// Up to 2^52 the quotient in double, truncated, is the whole one, and an eighth of the price.
+inline Vec<int64_t> divided(Vec<int64_t> a, Vec<int64_t> b) {
+  using V = Vec<int64_t>;
+  if (any(((abs(a) | abs(b)) >> 52) != 0)) return call_each(a, b, [](int64_t x, int64_t y) { return divided(x, y); });
+  V safe = b == 0 ? constant<V>(1) : b;
+  return __builtin_convertvector(__builtin_convertvector(a, Vec<double>) / __builtin_convertvector(safe, Vec<double>),
+                                 V);
+}
+inline Vec<int64_t> rest(Vec<int64_t> a, Vec<int64_t> b) { return a - divided(a, b) * b; }
 
 }  // namespace
 }  // namespace gg::GG_ISA

@@ -132,7 +132,20 @@ inline float __logf(float x) { return logf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __saturatef(float x) { return x > 0 ? (x < 1 ? x : 1) : 0; }
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+inline float rsqrt(float x) { return rsqrtf(x); }
 inline double rsqrt(double x) { return 1 / sqrt(x); }
+// Halley's iteration on erf(y) = x from Winitzki's closed form; the complement beyond 1/2, where 1 - |x| is exact.
+inline double erfinv(double x) {
+  double a = fabs(x), l = log1p(-a * a), b = l * 0.5 + 4.3307467508;  // 2 / (0.147 pi)
+  double y = sqrt(-l * (1 / 0.147) / (b + sqrt(b * b - l * (1 / 0.147))));
+  for (int i = 0; i < 3; ++i) {
+    double error = a < 0.5 ? erf(y) - a : (1 - a) - erfc(y), u = error * 0x1.c5bf891b4ef6bp-1 * exp(y * y);
+    y -= u / (1 + y * u);
+  }
+  if (!(a < 1)) return a == 1 ? x * INFINITY : NAN;
+  return a < 1e-9 ? x * 0x1.c5bf891b4ef6bp-1 : copysign(y, x);
+}
+inline float erfinv(float x) { return float(erfinv(double(x))); }
 
 using std::max;
 using std::min;

@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 #include "cpu/convert.h"
+#include "cpu/math.h"
 #include "ops/elementwise/elementwise_ops.h"
 
 namespace gg::GG_ISA {
