@@ -394,16 +394,18 @@ void sync_warp(unsigned mask, const char* file, int line) {
 
 namespace {
 
+constexpr size_t kMaxShuffle = 32;
+
 struct Exchange {
   int source;
-  char value[8];
+  char value[kMaxShuffle];
 };
 
 }  // namespace
 
 // Shuffles order nothing in memory on a GPU, but lanes cannot pass one before all have come: as a warp barrier.
 void exchange(unsigned mask, const void* in, void* out, size_t bytes, int source, const char* what, Place place) {
-  if (bytes > 8) fault("%s of %zu bytes: 4 or 8 can be", what, bytes);
+  if (bytes > kMaxShuffle || bytes % 4) fault("%s of %zu bytes: whole words can be, up to 32 bytes", what, bytes);
   Exchange mine{source < 0 ? machine.self->lane : source, {}}, result;
   memcpy(mine.value, in, bytes);
   meet(
@@ -415,7 +417,7 @@ void exchange(unsigned mask, const void* in, void* out, size_t bytes, int source
           if (!(lanes >> lane & 1)) continue;
           if (!(lanes >> a[lane].source & 1))
             fault("lane %d reads from lane %d, which is not in the mask %08x", lane, a[lane].source, lanes);
-          memcpy(r[lane].value, a[a[lane].source].value, 8);
+          memcpy(r[lane].value, a[a[lane].source].value, kMaxShuffle);
         }
       },
       nullptr, what, place);
