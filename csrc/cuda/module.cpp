@@ -7,6 +7,7 @@
 #include "core/backend.h"
 #include "core/check.h"
 #include "cuda/allocator.h"
+#include "cuda/allocator_views.h"
 #include "cuda/graph.h"
 #include "cuda/memory.h"
 #include "cuda/pinned.h"
@@ -93,55 +94,6 @@ py::dict properties_dict(int device) {
   }
   d["uuid"] = uuid;
   return d;
-}
-
-py::dict stats_dict(int device) {
-  static constexpr const char* kNames[kCounters] = {
-      "allocation",      "segment",        "active",       "inactive_split",
-      "allocated_bytes", "reserved_bytes", "active_bytes", "inactive_split_bytes",
-      "requested_bytes"};
-  static constexpr const char* kShareNames[kShares] = {"all", "small_pool", "large_pool"};
-  const AllocatorStats s = allocator(device).stats();
-  py::dict d;
-  for (int c = 0; c < kCounters; ++c)
-    for (int share = 0; share < kShares; ++share) {
-      const Tally& t = s.tallies[c][share];
-      const std::string key = std::string(kNames[c]) + "." + kShareNames[share] + ".";
-      d[py::str(key + "current")] = t.current;
-      d[py::str(key + "peak")] = t.peak;
-      d[py::str(key + "allocated")] = t.allocated;
-      d[py::str(key + "freed")] = t.freed;
-    }
-  d["num_alloc_retries"] = s.retries;
-  d["num_ooms"] = s.failures;
-  d["num_device_alloc"] = s.device_allocations;
-  d["num_device_free"] = s.device_releases;
-  return d;
-}
-
-py::list snapshot(int device) {
-  py::list segments;
-  for (const SegmentView& s : allocator(device).segments()) {
-    py::list blocks;
-    for (const BlockView& b : s.blocks) {
-      py::dict block;
-      block["address"] = number(b.data);
-      block["size"] = b.bytes;
-      block["requested_size"] = b.requested;
-      block["state"] = b.in_use ? "active_allocated" : b.waiting ? "active_awaiting_free" : "inactive";
-      blocks.append(block);
-    }
-    py::dict segment;
-    segment["device"] = device;
-    segment["address"] = number(s.data);
-    segment["total_size"] = s.bytes;
-    segment["stream"] = number(s.stream);
-    segment["segment_type"] = s.large ? "large" : "small";
-    segment["segment_pool_id"] = s.pool;
-    segment["blocks"] = blocks;
-    segments.append(segment);
-  }
-  return segments;
 }
 
 std::pair<size_t, size_t> mem_get_info(int device) {
@@ -245,8 +197,8 @@ void bind_streams(py::module_& m) {
 }
 
 void bind_memory(py::module_& m) {
-  m.def("memory_stats", stats_dict);
-  m.def("memory_snapshot", snapshot);
+  m.def("memory_stats", [](int device) { return stats_dict(allocator(device).stats()); });
+  m.def("memory_snapshot", [](int device) { return segments_list(allocator(device).segments(), device); });
   m.def("mem_get_info", mem_get_info);
   m.def("reset_peak_memory_stats", [](int device) { allocator(device).reset_peak(); });
   m.def("reset_accumulated_memory_stats", [](int device) { allocator(device).reset_accumulated(); });

@@ -93,6 +93,10 @@ const char* schedule_name() {
 }  // namespace
 }  // namespace gg::simt
 
+namespace gg::simt {
+void bind_mock_memory(pybind11::module_& m);
+}
+
 PYBIND11_MODULE(_simt, m) {
   namespace py = pybind11;
   using namespace gg::simt;
@@ -104,6 +108,7 @@ PYBIND11_MODULE(_simt, m) {
   }
   if (const char* text = std::getenv("GLASSGRAD_SIMT_ARCH")) set_architecture(std::atoi(text));
   m.attr("backend") = py::capsule(&kBackend, "glassgrad.backend");
+  bind_mock_memory(m);
   m.def("set_checks", [](bool on) { settings().checks = on; });
   m.def("get_checks", [] { return settings().checks; });
   m.def("set_schedule", set_schedule);
