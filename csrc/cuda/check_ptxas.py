@@ -1,8 +1,8 @@
 """Runs a CUDA compiler's command and reads what ptxas says of each kernel.
 
 A line `// hot: no spills` above a kernel makes the compilation fail where that kernel spills registers. It fails as
-well where ptxas lets the wgmma instructions of any kernel wait for each other (its warnings C7508 to C7519). The rest of
-ptxas's report is dropped.
+well where ptxas lets the wgmma instructions of any kernel wait for each other (its warnings C7508 to C7519). The rest
+of ptxas's report is dropped.
 """
 
 from __future__ import annotations
