@@ -40,7 +40,8 @@ def vector_norm(
     """
     if isinstance(ord, str):
         raise ValueError(f"vector_norm: ord must be a number, got {ord!r}")
-    return reduce.vector_norm("vector_norm", x if dtype is None else x.to(dtype), ord, dim, keepdim)
+    y = reduce.vector_norm("vector_norm", x if dtype is None else x.to(dtype), ord, dim, keepdim)
+    return y if dtype is None else y.to(dtype)
 
 
 @numpy_names
@@ -59,7 +60,8 @@ def matrix_norm(
     >>> gg.linalg.matrix_norm(gg.tensor([[1.0, 2.0], [-3.0, 4.0]]), 1)
     tensor(6.)
     """
-    A = A if dtype is None else A.to(dtype)
+    if dtype is not None:
+        return matrix_norm(A.to(dtype), ord, dim, keepdim).to(dtype)
     if A.ndim < 2:
         raise core.ShapeError(f"matrix_norm: A {tuple(A.shape)} {A.dtype} must have at least 2 axes")
     if isinstance(dim, int) or len(dim) != 2:

@@ -8,10 +8,12 @@ in the same order, and hands its tensors over.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from glassgrad import _core as core
+from glassgrad.autograd import graph
 from glassgrad.autograd.grad_mode import enable_grad
 from glassgrad.autograd.graph import Op
 
@@ -23,6 +25,10 @@ class Recompute:
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], state: Any) -> None:
         self.function, self.args, self.kwargs, self.random_state = function, args, kwargs, state
+        if graph.casting is not None:  # what is recomputed must be cast as it was
+            from glassgrad.amp import current_setting, under
+
+            self.function = functools.partial(under, current_setting(), function)
         self.nodes: list[Op] = []
 
     def restore(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
+from glassgrad.autograd import graph
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
@@ -47,6 +48,11 @@ def run(
     pending: dict[Any, list[Tensor | None]] = {}
     ready: list[Any] = []
     before = core.set_grad_enabled(create_graph)
+    casting = None
+    if graph.casting is not None:  # backward computes in forward's dtypes
+        from glassgrad import amp
+
+        casting = amp.switch(amp.OFF)
     try:
         for (end, output), first in zip(start, gradients):
             _send(end, output, first, pending, counts, ready)
@@ -91,6 +97,8 @@ def run(
             del dxs
     finally:
         core.set_grad_enabled(before)
+        if casting is not None:
+            amp.switch(casting)
     return found
 
 

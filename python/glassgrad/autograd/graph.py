@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union
 from glassgrad import _core as core
 
 if TYPE_CHECKING:
+    from glassgrad.amp import Casts
     from glassgrad.tensor import Tensor
 
 __all__ = ["Edge", "Op", "View", "composite_backward", "recording", "unbroadcast"]
@@ -31,6 +32,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _NOT_NEEDED = (False,) * 32
 
 recording: Callable[[], bool] = core.is_grad_enabled  # whether ops are being recorded in this thread
+casting: Callable[[type[Op], tuple[Any, ...]], tuple[Any, ...]] | None = None  # casts, while a thread is in autocast
 
 
 class Op:
@@ -47,6 +49,7 @@ class Op:
     _outputs: dict[int, int]
     name: ClassVar[str] = ""
     kernel: ClassVar[Callable[..., Any] | None] = None  # all that forward does when nothing is recorded, if set
+    autocast: ClassVar[Casts | None] = None  # what autocast does to the arguments
 
     def __init_subclass__(cls) -> None:
         if not cls.__dict__.get("name"):
@@ -63,6 +66,8 @@ class Op:
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Runs forward and records the node where a gradient is needed."""
+        if casting is not None and cls.autocast is not None:
+            args = casting(cls, args)
         edges = core.edges(args)
         if not edges and cls.kernel is not None:
             return cls.kernel(*args)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgrad import _core as core
+from glassgrad.autograd import graph
 from glassgrad.autograd.graph import Op, View, note_change, recording
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ def in_place(function: F, into: Callable[..., bool] | None = None) -> F:
         if into is not None and not core.edges((self, *args)) and into(self, *args, **kwargs):
             note_change(self)
             return self
-        return overwrite(name, self, function(self, *args, **kwargs))
+        if graph.casting is None:
+            return overwrite(name, self, function(self, *args, **kwargs))
+        from glassgrad.amp import without_autocast
+
+        return overwrite(name, self, without_autocast(function, self, *args, **kwargs))
 
     method.__name__ = name
     method.__qualname__ = name

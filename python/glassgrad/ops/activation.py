@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, unbroadcast
 from glassgrad.autograd.in_place import check_in_place, in_place, overwrite
 from glassgrad.ops._names import numpy_names
@@ -123,6 +124,7 @@ class Softplus(OfInput):
     """ln(1 + e^(beta x)) / beta, x itself where beta x > threshold; dx = sigmoid(beta x) dy, or dy"""
 
     kernel, fused = core.softplus, core.softplus_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor, beta: float, threshold: float) -> Tensor:
         t = x * beta
@@ -274,15 +276,17 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         weight = weight.reshape((1, channels, *[1] * (input.ndim - 2)))
     elif weight.ndim:
         weight = weight.reshape(())
-    if weight.dtype is not input.dtype:
-        raise TypeError(f"prelu: input {input.dtype} and weight {weight.dtype} must have one dtype")
     return Prelu.apply(input, weight)
 
 
 class Prelu(Op):
     """x above zero, w x below"""
 
+    autocast = Casts(cpu="lower", gpu="lower")
+
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        if w.dtype is not x.dtype:
+            raise TypeError(f"prelu: input {x.dtype} and weight {w.dtype} must have one dtype")
         self.save(x, w)
         return core.where(core.gt(x, 0), x, core.mul(x, w))
 

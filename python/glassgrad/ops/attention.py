@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, composite_backward, recording, unbroadcast
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ __all__ = ["scaled_dot_product_attention"]
 
 class Attention(Op):
     """O = P V with P = softmax(scale Q K^T + mask); rows whose keys are all masked are 0."""
+
+    autocast = Casts(cpu="lower", gpu="lower")
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ Size = int | Sequence[int]
 class ConvForward(Op):
     """y[n, k, o] = b[k] + sum_{c, r} w[k, c, r] x[n, c, o*stride + r*dilation - padding]."""
 
+    autocast = Casts(cpu="lower", gpu="lower")
+
     def forward(
         self, x: Tensor, w: Tensor, b: Tensor | None, stride: Size, padding: Size, dilation: Size, groups: int
     ) -> Tensor:
@@ -54,6 +57,8 @@ class ConvForward(Op):
 
 class ConvDataGrad(Op):
     """dx[n, c, i] = b[c] + sum over k, r and o with o*stride + r*dilation - padding = i of w[k, c, r] dy[n, k, o]."""
+
+    autocast = Casts(cpu="lower", gpu="lower")
 
     def forward(
         self,
@@ -153,6 +158,7 @@ def _conv(
     return ConvForward.apply(input, weight, bias, stride, padding, dilation, groups)
 
 
+@Casts(cpu="lower", gpu="lower")
 def _conv_transpose(
     nd: int,
     input: Tensor,

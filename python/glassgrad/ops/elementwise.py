@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeGuard, Union
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, recording, unbroadcast
 
 if TYPE_CHECKING:
@@ -202,6 +203,12 @@ class Div(Op):
         return da, unbroadcast(db, self.shapes[1])
 
 
+class NumberOver(Div):
+    """y = a / x for a number a: a times the reciprocal of x to autocast"""
+
+    autocast = Casts(gpu="float32")
+
+
 class Neg(Op):
     """-x"""
 
@@ -253,6 +260,8 @@ class DivTrunc(Flat):
 class Pow(Op):
     """y = a^b"""
 
+    autocast = Casts(gpu="float32")
+
     def forward(self, a: Operand, b: Operand) -> Tensor:
         self.numbers: tuple[Any, Any] = None if is_tensor(a) else a, None if is_tensor(b) else b
         y = core.pow(a, b)
@@ -285,6 +294,7 @@ class Square(OfInput):
     """x^2; dx = 2 x dy"""
 
     kernel, fused = core.square, core.square_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return dy * (x * 2)
@@ -294,6 +304,7 @@ class Cube(OfInput):
     """x^3; dx = 3 x^2 dy"""
 
     kernel, fused = core.cube, core.cube_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return dy * (x * x * 3)
@@ -301,6 +312,8 @@ class Cube(OfInput):
 
 class Addcmul(Op):
     """x + value a b"""
+
+    autocast = Casts(gpu="widest")
 
     def forward(self, x: Tensor, a: Tensor, b: Tensor, value: float) -> Tensor:
         self.shape, self.value = x.shape, value
@@ -320,6 +333,8 @@ class Addcmul(Op):
 
 class Addcdiv(Op):
     """x + value a / b"""
+
+    autocast = Casts(gpu="widest")
 
     def forward(self, x: Tensor, a: Tensor, b: Tensor, value: float) -> Tensor:
         self.shape, self.value = x.shape, value
@@ -576,6 +591,7 @@ class Exp(OfOutput):
     """y = e^x; dx = y dy"""
 
     kernel = core.exp
+    autocast = Casts(gpu="float32")
 
     def rule(self, y: Tensor, dy: Tensor) -> Tensor:
         return dy * y
@@ -594,6 +610,7 @@ class Expm1(OfOutput):
     """y = e^x - 1; dx = (y + 1) dy"""
 
     kernel, fused = core.expm1, core.expm1_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, y: Tensor, dy: Tensor) -> Tensor:
         return dy * (y + 1)
@@ -603,6 +620,7 @@ class Log(OfInput):
     """ln x; dx = dy / x"""
 
     kernel = core.log
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return dy / x
@@ -612,6 +630,7 @@ class Log2(OfInput):
     """log2 x; dx = dy / (x ln 2)"""
 
     kernel, fused = core.log2, core.log2_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return dy / (x * math.log(2))
@@ -621,6 +640,7 @@ class Log10(OfInput):
     """log10 x; dx = dy / (x ln 10)"""
 
     kernel, fused = core.log10, core.log10_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return dy / (x * math.log(10))
@@ -630,6 +650,7 @@ class Log1p(OfInput):
     """ln (1 + x); dx = dy / (1 + x)"""
 
     kernel, fused = core.log1p, core.log1p_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return dy / (x + 1)
@@ -644,10 +665,17 @@ class Sqrt(OfOutput):
         return dy / (y * 2)
 
 
+class PowHalf(Sqrt):
+    """x^(1/2) as a power, which autocast takes for one"""
+
+    autocast = Casts(gpu="float32")
+
+
 class Rsqrt(OfOutput):
     """y = x^(-1/2); dx = -y^3 dy / 2"""
 
     kernel, fused = core.rsqrt, core.rsqrt_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, y: Tensor, dy: Tensor) -> Tensor:
         return dy * (y * y * y * -0.5)
@@ -657,6 +685,7 @@ class Reciprocal(OfOutput):
     """y = 1 / x; dx = -y^2 dy"""
 
     kernel, fused = core.reciprocal, core.reciprocal_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, y: Tensor, dy: Tensor) -> Tensor:
         return -dy * y * y
@@ -736,6 +765,7 @@ class Tan(OfOutput):
     """y = tan x; dx = (1 + y^2) dy"""
 
     kernel, fused = core.tan, core.tan_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, y: Tensor, dy: Tensor) -> Tensor:
         return dy * (y * y + 1)
@@ -745,6 +775,7 @@ class Asin(OfInput):
     """arcsin x; dx = dy / (1 - x^2)^(1/2)"""
 
     kernel, fused = core.asin, core.asin_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return dy * rsqrt(1 - x * x)
@@ -754,6 +785,7 @@ class Acos(OfInput):
     """arccos x; dx = -dy / (1 - x^2)^(1/2)"""
 
     kernel, fused = core.acos, core.acos_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return -dy * rsqrt(1 - x * x)
@@ -772,6 +804,7 @@ class Atan2(OfTwo):
     """The angle of the point (b, a); d/da = b / (a^2 + b^2), d/db = -a / (a^2 + b^2)"""
 
     kernel = core.atan2
+    autocast = Casts(gpu="widest")
 
     def first(self, a: Any, b: Any, dy: Tensor) -> Tensor:
         return dy * (b / (a * a + b * b))
@@ -784,6 +817,7 @@ class Sinh(OfInput):
     """sinh x; dx = cosh(x) dy"""
 
     kernel, fused = core.sinh, core.sinh_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return dy * cosh(x)
@@ -793,6 +827,7 @@ class Cosh(OfInput):
     """cosh x; dx = sinh(x) dy"""
 
     kernel, fused = core.cosh, core.cosh_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, x: Tensor, dy: Tensor) -> Tensor:
         return dy * sinh(x)
@@ -859,6 +894,7 @@ class Erfinv(OfOutput):
     """y with erf(y) = x; dx = sqrt(pi)/2 e^(y^2) dy"""
 
     kernel, fused = core.erfinv, core.erfinv_backward
+    autocast = Casts(gpu="float32")
 
     def rule(self, y: Tensor, dy: Tensor) -> Tensor:
         return dy * (exp(y * y) * (math.sqrt(math.pi) / 2))
@@ -1000,7 +1036,9 @@ def true_divide(input: Tensor, other: Operand) -> Tensor:
 
 def rtruediv(input: Tensor, other: Operand) -> Tensor:
     """other / input."""
-    return Reciprocal.apply(input) if not is_tensor(other) and other == 1 else Div.apply(other, input)
+    if is_tensor(other):
+        return Div.apply(other, input)
+    return Reciprocal.apply(input) if other == 1 else NumberOver.apply(other, input)
 
 
 def floor_divide(input: Tensor, other: Operand) -> Tensor:
@@ -1086,7 +1124,7 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
         if exponent == 3 and number and (isinstance(exponent, int) or input.dtype.is_floating_point):
             return Cube.apply(input)
         if exponent == 0.5:
-            return Sqrt.apply(input)
+            return PowHalf.apply(input)
         if exponent == -0.5:
             return Rsqrt.apply(input)
         if exponent == -1 and input.dtype.is_floating_point:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, View, note_change, recording, unbroadcast
 from glassgrad.autograd.in_place import check_in_place, overwrite
 from glassgrad.ops._axes import axis_of
@@ -293,6 +294,7 @@ def _same_elements(a: Tensor, b: Tensor) -> bool:
     return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride() and a.dtype is b.dtype
 
 
+@Casts(gpu="widest")
 def index_put(input: Tensor, indices: Sequence[Any], values: Tensor | Number, accumulate: bool = False) -> Tensor:
     """A copy of `input` with `values` at `input[indices]`: written, or added where `accumulate` is set.
 
@@ -359,6 +361,7 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
 
 
 @numpy_names
+@Casts(cpu="widest")
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """y = input with y[.., index[j], ..] = source[.., j, ..].
 
@@ -456,6 +459,12 @@ class Scatter(Op):
         if self.needs[1] and self.src_shape is not None:
             dsrc = _fit(Gather.apply(dy, self.op, self.dim, index), self.src_shape)
         return dx, dsrc
+
+
+class ScatterAdd(Scatter):
+    """y = x, then y[i, index[i, j]] += src[i, j], which autocast on a GPU takes in one dtype."""
+
+    autocast = Casts(gpu="widest")
 
 
 def _fit(d: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -575,7 +584,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     >>> gg.scatter_add(gg.zeros(3), 0, gg.tensor([0, 0, 2]), gg.tensor([1.0, 2.0, 3.0]))
     tensor([3., 0., 3.])
     """
-    return Scatter.apply(input, src, "scatter_add", dim, index, ADD)
+    return ScatterAdd.apply(input, src, "scatter_add", dim, index, ADD)
 
 
 @numpy_names

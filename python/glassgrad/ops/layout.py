@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, View, note_change, recording, unbroadcast
 from glassgrad.autograd.in_place import check_in_place, overwrite
 from glassgrad.memory_format import arranged, contiguous_format
@@ -1483,6 +1484,12 @@ class Pad(Op):
         return dx
 
 
+class PadOfOwn(Pad):
+    """Borders of x's own elements, which autocast on the CPU makes in float32."""
+
+    autocast = Casts(cpu="float32")
+
+
 def _pad_axis(x: Tensor, d: int, before: int, after: int) -> Tensor:
     return pad(x, [0, 0] * (x.ndim - 1 - d) + [before, after]) if before or after else x
 
@@ -1500,7 +1507,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     """
     if value and mode != "constant":
         raise ValueError(f"pad: mode {mode!r} takes no value, got {value!r}; only 'constant' does")
-    return Pad.apply(input, _dims(pad), mode, 0 if value is None else value)
+    pad = _dims(pad)
+    kind = PadOfOwn if mode == "replicate" or (mode == "reflect" and len(pad) < 6) else Pad
+    return kind.apply(input, pad, mode, 0 if value is None else value)
 
 
 def cartesian_prod(*tensors: Any) -> Tensor:

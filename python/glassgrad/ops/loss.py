@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, composite_backward, recording
 from glassgrad.ops.activation import logsigmoid
 from glassgrad.ops.softmax import composite_of, described, reduced, reduction_of
@@ -45,6 +46,7 @@ __all__ = [
 class PointwiseLoss(Op):
     """One kernel for l(x, t) and its sum, one for dl/dx; `formula` is l in ordinary ops, for higher orders."""
 
+    autocast: ClassVar[Casts | None] = Casts(cpu="float32", gpu="float32")
     symmetric: ClassVar[bool] = False  # l depends on x - t alone, so dl/dt = -dl/dx
 
     @staticmethod
@@ -120,6 +122,7 @@ class BinaryCrossEntropy(PointwiseLoss):
     """l = -t log x - (1 - t) log(1 - x), logarithms not below -100; slope (x - t) / max(x (1 - x), 1e-12)."""
 
     name = "binary_cross_entropy"
+    autocast = Casts(cpu="float32", gpu="refused")
 
     @staticmethod
     def formula(x: Tensor, t: Tensor, parameter: float) -> Tensor:
@@ -318,8 +321,13 @@ def binary_cross_entropy_with_logits(
             return _pointwise(BinaryCrossEntropyWithLogits, input, target, reduction)
         return reduced(_pointwise(BinaryCrossEntropyWithLogits, input, target, "none") * weight, reduction)
     core.check_loss_shapes("binary_cross_entropy_with_logits", input, target)
-    losses = (1 - target) * input - ((pos_weight - 1) * target + 1) * logsigmoid(input)
+    losses = _cross_entropy_with_pos_weight(input, target, pos_weight)
     return reduced(losses if weight is None else losses * weight, reduction)
+
+
+@Casts(cpu="float32", gpu="float32")
+def _cross_entropy_with_pos_weight(x: Tensor, t: Tensor, w: Tensor) -> Tensor:
+    return (1 - t) * x - ((w - 1) * t + 1) * logsigmoid(x)
 
 
 def kl_div(
@@ -345,6 +353,7 @@ def kl_div(
     return _pointwise(kind, input, target, reduction_of("kl_div", size_average, reduce, reduction), op="kl_div")
 
 
+@Casts(cpu="float32", gpu="float32")
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -411,6 +420,7 @@ def gaussian_nll_loss(
     return reduced(losses + 0.5 * math.log(2 * math.pi) if full else losses, reduction)
 
 
+@Casts(cpu="float32", gpu="float32")
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -446,6 +456,7 @@ def soft_margin_loss(
     return _pointwise(SoftMarginLoss, input, target, reduction)
 
 
+@Casts(cpu="float32", gpu="float32")
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -466,6 +477,7 @@ def margin_ranking_loss(
     return reduced(losses, reduction_of("margin_ranking_loss", size_average, reduce, reduction))
 
 
+@Casts(cpu="float32", gpu="float32")
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -497,6 +509,7 @@ def cosine_embedding_loss(
     return reduced(near + far, reduction_of(op, size_average, reduce, reduction))
 
 
+@Casts(cpu="float32", gpu="float32")
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -580,6 +593,7 @@ def _triplet(
     return reduced((near - far + margin).clamp(min=0), reduction)
 
 
+@Casts(cpu="float32", gpu="float32")
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -641,6 +655,7 @@ def _is_class(own: Tensor, n: int) -> Tensor:
     return arange(n, device=own.device) == own
 
 
+@Casts(cpu="float32", gpu="float32")
 def multilabel_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -675,6 +690,7 @@ def multilabel_margin_loss(
     return reduced(losses.reshape(input.shape[:-1]), reduction)
 
 
+@Casts(cpu="widest", gpu="float32")
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -753,6 +769,7 @@ def _ctc_in_ordinary_ops(x: Tensor, targets: Tensor, inputs: list[int], lengths:
     return stack(losses)
 
 
+@Casts(cpu="float32")
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, composite_backward, recording, unbroadcast
 from glassgrad.ops._names import numpy_names
 
@@ -96,6 +97,8 @@ def product_gradients(
 class MatMul(Op):
     """z = x y by one of the core's products, which differ only in the shapes they take."""
 
+    autocast = Casts(cpu="lower", gpu="lower")
+
     def forward(self, x: Tensor, y: Tensor, product: Any) -> Tensor:
         self.save(x, y)
         return product(x, y)
@@ -104,6 +107,18 @@ class MatMul(Op):
         x, y = self.saved
         needs = self.needs
         return product_gradients(x, y, dz, needs[0], needs[1])
+
+
+class MatVec(MatMul):
+    """z = x y for a matrix x and a vector y."""
+
+    autocast = Casts(gpu="lower")
+
+
+class Dot(MatMul):
+    """z = x y for vectors."""
+
+    autocast = Casts(gpu="widest")
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -144,7 +159,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     >>> gg.mv(gg.tensor([[1.0, 2.0], [3.0, 4.0]]), gg.tensor([1.0, 1.0]))
     tensor([3., 7.])
     """
-    return MatMul.apply(input, vec, core.mv)
+    return MatVec.apply(input, vec, core.mv)
 
 
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
@@ -153,7 +168,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     >>> gg.dot(gg.tensor([1.0, 2.0]), gg.tensor([3.0, 4.0]))
     tensor(11.)
     """
-    return MatMul.apply(input, tensor, core.dot)
+    return Dot.apply(input, tensor, core.dot)
 
 
 def vdot(input: Tensor, other: Tensor) -> Tensor:
@@ -167,6 +182,8 @@ def vdot(input: Tensor, other: Tensor) -> Tensor:
 
 class Addmm(Op):
     """z = beta input + alpha x y; input is stretched to the product's shape."""
+
+    autocast = Casts(cpu="lower", gpu="lower")
 
     def forward(self, input: Tensor, x: Tensor, y: Tensor, beta: Number, alpha: Number, name: str) -> Tensor:
         self.shape, self.beta, self.alpha = input.shape, beta, alpha
@@ -187,6 +204,12 @@ class Addmm(Op):
         return (dinput, *product_gradients(x, y, dz, needs[1], needs[2]))
 
 
+class Addmv(Addmm):
+    """z = beta input + alpha x y for a matrix x and a vector y."""
+
+    autocast = Casts(gpu="lower")
+
+
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta input + alpha mat1 mat2, for mat1 (M, K), mat2 (K, N) and an input that broadcasts to (M, N).
 
@@ -204,7 +227,7 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: N
     >>> gg.addmv(gg.tensor([1.0]), gg.tensor([[1.0, 2.0]]), gg.tensor([3.0, 4.0]))
     tensor([12.])
     """
-    return Addmm.apply(input, mat, vec, beta, alpha, "addmv")
+    return Addmv.apply(input, mat, vec, beta, alpha, "addmv")
 
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
@@ -253,6 +276,7 @@ def ger(input: Tensor, vec2: Tensor) -> Tensor:
     return outer(input, vec2)
 
 
+@Casts(gpu="lower")
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta input + alpha vec1_i vec2_j, for vectors (M,), (N,) and an input that broadcasts to (M, N).
 
@@ -277,6 +301,8 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: 
 
 class Linear(Op):
     """y = x W^T + b for x (..., in), W (out, in), b (out)."""
+
+    autocast = Casts(cpu="lower", gpu="lower")
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         self.save(x, weight)
@@ -306,17 +332,21 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> F.linear(gg.tensor([1.0, 2.0]), gg.tensor([[1.0, 0.0], [1.0, 1.0]]), gg.tensor([0.5, 0.5]))
     tensor([1.5000, 3.5000])
     """
-    if weight.ndim == 1:
-        product = matmul(input, weight)
-        return product if bias is None else product + bias
-    if bias is not None and bias.shape != weight.shape[:1]:
-        product = Linear.apply(input, weight, None)
-        if bias.ndim > product.ndim:
-            raise core.ShapeError(f"linear: bias {_describe(bias)} must be ({weight.shape[0]},)")
-        return product + bias
+    if weight.ndim == 1 or (bias is not None and bias.shape != weight.shape[:1]):
+        return _linear_in_parts(input, weight, bias)
     return Linear.apply(input, weight, bias)
 
 
+@Casts(cpu="lower", gpu="lower")
+def _linear_in_parts(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """linear with a weight of one axis, or a bias that broadcasts."""
+    product = matmul(input, weight) if weight.ndim == 1 else Linear.apply(input, weight, None)
+    if bias is not None and weight.ndim != 1 and bias.ndim > product.ndim:
+        raise core.ShapeError(f"linear: bias {_describe(bias)} must be ({weight.shape[0]},)")
+    return product if bias is None else product + bias
+
+
+@Casts(cpu="widest", gpu="widest")
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y_o = x1^T W_o x2 + b_o for input1 (..., in1), input2 (..., in2), weight (out, in1, in2), bias (out,).
 
@@ -356,9 +386,12 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
             f"inner: input {_describe(input)} and other {_describe(other)}: the last axes differ, "
             f"{input.shape[-1]} and {other.shape[-1]}"
         )
+    if input.ndim == 1 and other.ndim == 1:
+        return dot(input, other)
     return tensordot(input, other, ([-1], [-1]))
 
 
+@Casts(gpu="widest")
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Sums the products of a and b over pairs of axes; the other axes stay, a's first.
 
@@ -462,6 +495,7 @@ def multi_dot(tensors: Sequence[Tensor], *, out: None = None) -> Tensor:
     return product(0, n - 1).reshape(shape if column else [*shape, sizes[-1]])
 
 
+@Casts(gpu="lower")
 def chain_matmul(*matrices: Tensor) -> Tensor:
     """The product of several matrices in the cheapest order: `gg.linalg.multi_dot`.
 
@@ -475,6 +509,8 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
 
 class Inverse(Op):
     """Y = A^-1."""
+
+    autocast = Casts(cpu="float32")
 
     def forward(self, a: Tensor) -> Tensor:
         y = core.inverse(a)
@@ -572,6 +608,7 @@ def corrcoef(input: Tensor) -> Tensor:
 
 
 @numpy_names
+@Casts(cpu="lower", gpu="lower")
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """The scalar products sum_k x_k y_k along one axis; the others broadcast.
 
@@ -582,6 +619,7 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
 
 
 @numpy_names
+@Casts(gpu="widest")
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     """The vector product along an axis of 3 elements, z_i = x_{i+1} y_{i+2} - x_{i+2} y_{i+1}, indices modulo 3.
 
@@ -628,6 +666,7 @@ def _describe(x: Tensor) -> str:
 # einsum
 
 
+@Casts(gpu="lower")
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Sums of products in Einstein's notation: one letter per axis, letters missing from the result are summed over.
 
@@ -789,6 +828,8 @@ def _contract(x: Tensor, x_term: list[str], y: Tensor, y_term: list[str], later:
 class Cdist(Op):
     """d_ij = (sum_t |x_it - y_jt|^p)^(1/p). Saves x, y and d."""
 
+    autocast = Casts(cpu="float32", gpu="float32")
+
     def forward(self, x: Tensor, y: Tensor, p: float) -> Tensor:
         self.p = p
         d = core.cdist_forward(x, y, p)
@@ -838,6 +879,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | int | None
     return Cdist.apply(x1, x2, float(p))
 
 
+@Casts(gpu="float32")
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The p-norm distances between every two rows of a matrix (N, T), as a vector of N (N - 1) / 2: (0, 1), (0, 2), ...
 

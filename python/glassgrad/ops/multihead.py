@@ -21,9 +21,9 @@ __all__ = ["multi_head_attention_forward"]
 
 
 def _additive(mask: Tensor | None, like: Tensor) -> Tensor | None:
-    """A mask whose True blocks, as 0 and -inf; a float mask as it is."""
+    """A mask whose True blocks, as 0 and -inf; a float mask in the dtype of the scores."""
     if mask is None or mask.dtype is not core.bool:
-        return mask
+        return mask if mask is None else mask.to(like.dtype)
     return like.detach().new_zeros(mask.shape).masked_fill(mask, -math.inf)
 
 
@@ -138,7 +138,7 @@ def multi_head_attention_forward(
         found = found.mean(1) if average_attn_weights else found
     else:
         if mask is not None:
-            mask = mask.to(q.dtype).expand(n, num_heads, length, k.shape[2]) if mask.ndim == 4 else mask.to(q.dtype)
+            mask = mask.expand(n, num_heads, length, k.shape[2]) if mask.ndim == 4 else mask
         y = scaled_dot_product_attention(q, k, v, mask, drop)
     y = linear(y.permute(2, 0, 1, 3).reshape(length, n, embed), out_proj_weight, out_proj_bias)
     if batched:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, composite_backward, recording
 from glassgrad.ops._names import numpy_names
 from glassgrad.ops.softmax import described
@@ -54,6 +55,8 @@ def _spread(wanted: Any, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
 class LayerNorm(Op):
     """y = (x - mean) rstd weight + bias over the last axes, weight and bias per element."""
 
+    autocast = Casts(gpu="float32")
+
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None, normalized_shape: Sequence[int], eps: float
     ) -> Tensor:
@@ -78,6 +81,8 @@ class LayerNorm(Op):
 class RmsNorm(Op):
     """y = x rstd weight over the last axes, rstd = 1 / sqrt(mean(x^2) + eps)."""
 
+    autocast = Casts(gpu="float32")
+
     def forward(self, x: Tensor, weight: Tensor | None, normalized_shape: Sequence[int], eps: float) -> Tensor:
         self.shape, self.eps = normalized_shape, eps
         y, rstd = core.rms_norm_forward(x, normalized_shape, weight, eps)
@@ -100,6 +105,8 @@ class RmsNorm(Op):
 class GroupNorm(Op):
     """y = (x - mean) rstd weight_c + bias_c, statistics over each of `groups` groups of channels of each image."""
 
+    autocast = Casts(gpu="float32")
+
     def forward(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float) -> Tensor:
         self.groups, self.eps = groups, eps
         y, mean, rstd = core.group_norm_forward(x, groups, weight, bias, eps)
@@ -119,6 +126,12 @@ class GroupNorm(Op):
         rows = x.reshape((x.shape[0], self.groups, -1))
         h = _normalized(rows, [2], self.eps).reshape(x.shape)
         return _affine(h, weight, bias, [-1] + [1] * (x.ndim - 2))
+
+
+class InstanceNorm(GroupNorm):
+    """Group norm with one channel a group; to autocast a batch norm, which takes its operands as they are."""
+
+    autocast = None
 
 
 class BatchNorm(Op):
@@ -275,7 +288,7 @@ def instance_norm(
         for running, now in ((running_mean, x.mean(dims)), (running_var, x.var(dims))):
             if running is not None:
                 running.copy_(running * (1 - momentum) + now.mean(0).to(running.dtype) * momentum)
-    return group_norm(input, input.shape[1], weight, bias, eps) if input.shape[1] else input.clone()
+    return InstanceNorm.apply(input, weight, bias, input.shape[1], eps) if input.shape[1] else input.clone()
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
@@ -330,6 +343,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, o
 
 
 @numpy_names
+@Casts(gpu="float32")
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along `dim`, the operands broadcast.
 

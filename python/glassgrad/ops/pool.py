@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ def max_pool2d(
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@Casts(cpu="float32")
 def max_pool3d(
     input: Tensor,
     kernel_size: Size,
@@ -348,6 +350,7 @@ def _per_axis(op: str, name: str, value: Size, nd: int) -> list[int]:
     return values
 
 
+@Casts(cpu="float32")
 def max_unpool1d(
     input: Tensor,
     indices: Tensor,
@@ -368,6 +371,7 @@ def max_unpool1d(
     return _max_unpool(1, input, indices, kernel_size, stride, padding, output_size)
 
 
+@Casts(cpu="float32")
 def max_unpool2d(
     input: Tensor,
     indices: Tensor,
@@ -385,6 +389,7 @@ def max_unpool2d(
     return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size)
 
 
+@Casts(cpu="float32")
 def max_unpool3d(
     input: Tensor,
     indices: Tensor,
@@ -457,6 +462,7 @@ def avg_pool2d(
     return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+@Casts(cpu="float32")
 def avg_pool3d(
     input: Tensor,
     kernel_size: Size,
@@ -511,6 +517,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: OptionalSize) -> Tensor:
     return _adaptive_avg_pool(2, input, output_size)
 
 
+@Casts(cpu="float32")
 def adaptive_avg_pool3d(input: Tensor, output_size: OptionalSize) -> Tensor:
     """The means of output_size windows that cover a volume; None keeps an axis. See `adaptive_avg_pool1d`.
 
@@ -545,6 +552,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: OptionalSize, return_indices
     return _adaptive_max_pool(2, input, output_size, return_indices)
 
 
+@Casts(cpu="float32")
 def adaptive_max_pool3d(input: Tensor, output_size: OptionalSize, return_indices: bool = False) -> Any:
     """The maxima of output_size windows that cover a volume; None keeps an axis. See `adaptive_max_pool1d`.
 
@@ -576,6 +584,7 @@ def adaptive_max_pool2d_with_indices(
     return _adaptive_max_pool(2, input, output_size, True)
 
 
+@Casts(cpu="float32")
 def adaptive_max_pool3d_with_indices(
     input: Tensor, output_size: OptionalSize, return_indices: bool = True
 ) -> tuple[Tensor, Tensor]:
@@ -625,6 +634,7 @@ def lp_pool2d(
     return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
+@Casts(cpu="float32")
 def lp_pool3d(
     input: Tensor, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
 ) -> Tensor:

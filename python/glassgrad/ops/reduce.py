@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, recording
 from glassgrad.ops import layout
 from glassgrad.ops._names import numpy_names
@@ -75,6 +76,8 @@ def restore(y: Tensor, shape: Sequence[int], dim: Dim, keepdim: bool) -> Tensor:
 
 class Sum(Op):
     """y = sum of x over dim."""
+
+    autocast = Casts(gpu="float32")
 
     def forward(self, x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
         self.shape, self.dim, self.keepdim = x.shape, dim, keepdim
@@ -159,6 +162,8 @@ def nanmean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any
 
 class Prod(Op):
     """y = product of x over dim."""
+
+    autocast = Casts(cpu="float32", gpu="float32")
 
     def forward(self, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
         self.dim, self.keepdim = dim, keepdim
@@ -485,6 +490,8 @@ def std_mean(
 class LogSumExp(Op):
     """y = log sum exp x over dim."""
 
+    autocast = Casts(gpu="float32")
+
     def forward(self, x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
         self.dim, self.keepdim = dim, keepdim
         y = core.logsumexp(x, dim, keepdim)
@@ -509,6 +516,8 @@ def logsumexp(input: Tensor, dim: int | Sequence[int], keepdim: bool = False) ->
 
 class Norm(Op):
     """y = (sum |x|^p)^(1/p) over dim; for p = 0 the number of x that are not 0."""
+
+    autocast = Casts(gpu="float32")
 
     def forward(self, x: Tensor, p: float, dim: Dim, keepdim: bool) -> Tensor:
         self.p, self.dim, self.keepdim = p, dim, keepdim
@@ -539,12 +548,18 @@ class Norm(Op):
         return x * x.abs().pow(p - 2) * scale
 
 
+class ExtremeNorm(Extreme):
+    """y = the largest (smallest) of |x| over dim, given |x|: the norm with p = inf (-inf)."""
+
+    autocast = Casts(gpu="float32")
+
+
 def vector_norm(op: str, x: Tensor, p: float, dim: Dim, keepdim: bool) -> Tensor:
     """The p-norm over dim of a floating x, for p = +-inf by the largest and smallest magnitude."""
     if not x.dtype.is_floating_point:
         raise TypeError(f"{op}: input {tuple(x.shape)} {x.dtype} must be floating point; convert it with .float()")
     if p in (math.inf, -math.inf):
-        return Extreme.apply(x.abs(), () if dim is None else dim, keepdim, p > 0, op)
+        return ExtremeNorm.apply(x.abs(), () if dim is None else dim, keepdim, p > 0, op)
     return Norm.apply(x, float(p), dim, keepdim)
 
 
@@ -565,9 +580,11 @@ def norm(
         raise ValueError(
             f"norm: p={p!r} needs a singular value decomposition, which is not built in; use a number or 'fro'"
         )
-    return vector_norm("norm", input if dtype is None else input.to(dtype), p, dim, keepdim)
+    y = vector_norm("norm", input if dtype is None else input.to(dtype), p, dim, keepdim)
+    return y if dtype is None else y.to(dtype)
 
 
+@Casts(gpu="float32")
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     """The p-norm of input - other, which broadcast.
 
@@ -577,6 +594,7 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     return vector_norm("dist", input - other, p, None, False)
 
 
+@Casts(gpu="float32")
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """`input` with each slice along `dim` scaled down to p-norm `maxnorm` where it is larger.
 
@@ -595,6 +613,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     return input * (maxnorm / (n + 1e-7)).masked_fill(n <= maxnorm, 1)
 
 
+@Casts(cpu="float32")
 def trace(input: Tensor) -> Tensor:
     """The sum of the diagonal of a matrix.
 

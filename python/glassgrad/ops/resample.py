@@ -12,6 +12,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, composite_backward, recording
 from glassgrad.ops import pool
 
@@ -33,6 +34,8 @@ __all__ = [
 
 class Interpolate(Op):
     """y[o] = sum over taps t of weight[t, o] x[index[t, o]], axis by axis."""
+
+    autocast = Casts(gpu="float32")
 
     def forward(
         self, x: Tensor, size: Sequence[int], mode: str, scales: Sequence[float], align_corners: bool, antialias: bool
@@ -173,6 +176,8 @@ _PADDINGS = ("zeros", "border", "reflection")
 
 class GridSample(Op):
     """y[n, c, p] = sum over taps of weight(grid[n, p]) x[n, c, place(grid[n, p])]."""
+
+    autocast = Casts(cpu="float32", gpu="widest")
 
     def forward(self, x: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool) -> Tensor:
         self.attributes = mode, padding_mode, align_corners

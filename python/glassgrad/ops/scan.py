@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op
 from glassgrad.ops import layout
 from glassgrad.ops._names import numpy_names
@@ -22,6 +23,8 @@ __all__ = ["cummax", "cummin", "cumprod", "cumsum", "logcumsumexp"]
 
 class Cumsum(Op):
     """y_k = sum over j <= k of x_j; reverse: over j >= k."""
+
+    autocast = Casts(gpu="float32")
 
     def forward(self, x: Tensor, dim: int, reverse: bool) -> Tensor:
         self.dim, self.reverse = dim, reverse
@@ -70,6 +73,8 @@ def shift(x: Tensor, dim: int, by: int, fill: float = 0) -> Tensor:
 
 class Cumprod(Op):
     """y_k = product over j <= k of x_j."""
+
+    autocast = Casts(gpu="float32")
 
     def forward(self, x: Tensor, dim: int) -> Tensor:
         self.dim = dim

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.grad_mode import enable_grad
 from glassgrad.autograd.graph import Op, composite_backward, recording
 from glassgrad.ops._names import numpy_names
@@ -25,6 +26,7 @@ class Softmax(Op):
     """y_i = exp(x_i) / sum_j exp(x_j) along dim."""
 
     kernel = core.softmax_forward
+    autocast = Casts(gpu="float32")
 
     def forward(self, x: Tensor, dim: int) -> Tensor:
         self.dim = dim
@@ -44,6 +46,7 @@ class LogSoftmax(Op):
     """y_i = x_i - log sum_j exp(x_j) along dim."""
 
     kernel = core.log_softmax_forward
+    autocast = Casts(gpu="float32")
 
     def forward(self, x: Tensor, dim: int) -> Tensor:
         self.dim = dim
@@ -76,7 +79,8 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     >>> gg.softmax(gg.tensor([1.0, 1.0]), 0)
     tensor([0.5000, 0.5000])
     """
-    return Softmax.apply(input if dtype is None else input.to(dtype), _axis("softmax", input, dim))
+    dim = _axis("softmax", input, dim)
+    return Softmax.apply(input, dim) if dtype is None else Softmax.apply(input.to(dtype), dim).to(dtype)
 
 
 @numpy_names
@@ -88,7 +92,8 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Ten
     >>> gg.log_softmax(gg.tensor([1.0, 1.0]), 0)
     tensor([-0.6931, -0.6931])
     """
-    return LogSoftmax.apply(input if dtype is None else input.to(dtype), _axis("log_softmax", input, dim))
+    dim = _axis("log_softmax", input, dim)
+    return LogSoftmax.apply(input, dim) if dtype is None else LogSoftmax.apply(input.to(dtype), dim).to(dtype)
 
 
 @numpy_names
@@ -201,6 +206,8 @@ class CrossEntropy(Op):
     """loss = sum_c k_c (log s + m - x_c) per row, with m = max x and s = sum exp(x - m); saves m and 1 / s, no
     softmax."""
 
+    autocast = Casts(cpu="float32", gpu="float32")
+
     def forward(
         self,
         x: Tensor,
@@ -254,6 +261,8 @@ def cross_entropy(
 
 class NllLoss(Op):
     """loss = -w_t x_t per row."""
+
+    autocast = Casts(cpu="float32", gpu="float32")
 
     def forward(self, x: Tensor, target: Tensor, weight: Tensor | None, reduction: str, ignore_index: int) -> Tensor:
         self.options = (reduction, ignore_index)

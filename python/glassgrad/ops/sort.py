@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glassgrad import _core as core
+from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op
 from glassgrad.ops._names import numpy_names
 from glassgrad.ops.creation import linspace
@@ -266,6 +267,7 @@ def _quantile(
 
 
 @numpy_names
+@Casts(cpu="float32")
 def quantile(
     input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
@@ -280,6 +282,7 @@ def quantile(
 
 
 @numpy_names
+@Casts(cpu="float32")
 def nanquantile(
     input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
