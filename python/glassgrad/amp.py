@@ -220,14 +220,14 @@ def get_autocast_dtype(device_type: str) -> Any:
 # What it does to operands --------------------------------------------------------------------------------------------
 
 
-class Casts(NamedTuple):
+class Casts:
     """What autocast does to the operands of an op: the attribute `autocast` of its class.
 
     As a decorator it does so for a function made of several ops, inside which autocast is then off.
     """
 
-    cpu: str | None = None
-    gpu: str | None = None
+    def __init__(self, cpu: str | None = None, gpu: str | None = None) -> None:
+        self.cpu, self.gpu = cpu, gpu
 
     def __call__(self, function: F) -> F:
         @functools.wraps(function)
@@ -273,8 +273,8 @@ def _dtype_for(casts: Casts, op: str, tensors: list[Any]) -> Any:
         found = {x.dtype for x in tensors if x.dtype in _CAST}
         return found.pop() if len(found) == 1 else core.float32
     raise RuntimeError(
-        f"{op}: unsafe under autocast on {device_type}, as its gradient may not fit in 16 bits; use {op}_with_logits, or "
-        "compute it in float32 within autocast(enabled=False)"
+        f"{op}: unsafe under autocast on {device_type}, as its gradient may not fit in 16 bits; use {op}_with_logits, "
+        "or compute it in float32 within autocast(enabled=False)"
     )
 
 
@@ -399,7 +399,7 @@ class GradScaler:
     Raises ValueError for a factor out of range and RuntimeError for calls out of order.
 
     >>> w = gg.ones(2, requires_grad=True)
-    >>> optimizer, scaler = gg.optim.SGD([w], lr=0.1), gg.amp.GradScaler("cpu")
+    >>> optimizer, scaler = gg.optim.SGD([w], lr=0.1), gg.amp.GradScaler("cpu", init_scale=1024.0)
     >>> with gg.autocast("cpu", dtype=gg.float16):
     ...     loss = (w @ w) * 0.5
     >>> scaler.scale(loss).backward()

@@ -131,7 +131,7 @@ class GroupNorm(Op):
 class InstanceNorm(GroupNorm):
     """Group norm with one channel a group; to autocast a batch norm, which takes its operands as they are."""
 
-    autocast = None
+    autocast = Casts()
 
 
 class BatchNorm(Op):
