@@ -85,7 +85,8 @@ def checkpoint(
     """Calls `function(*args, **kwargs)` without keeping what its ops saved; backward computes it again.
 
     Memory falls to the segment's arguments at the price of one more forward pass. Random numbers (dropout) repeat
-    unless `preserve_rng_state` is False. `use_reentrant` is accepted for code written for PyTorch and changes nothing.
+    unless `preserve_rng_state` is False, and autocast is what it was. `use_reentrant` is accepted for code written for
+    PyTorch and changes nothing.
 
     >>> x = gg.tensor([1.0, 2.0], requires_grad=True)
     >>> gg.autograd.checkpoint(lambda v: v.exp().sin(), x).sum().backward()
