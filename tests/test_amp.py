@@ -259,6 +259,22 @@ def test_a_region_of_another_device_does_nothing():
             assert (a @ a).dtype is gg.float32
 
 
+@pytest.mark.parametrize("dtype", [gg.float16, gg.bfloat16])
+def test_casts_on_simt(dtype):
+    @gg.amp.Casts(cpu="float32", gpu="lower")
+    def kept(*operands: Any) -> Any:
+        return operands
+
+    x, number = gg.ones(2).to("simt"), gg.ones(())
+    with gg.autocast("simt", dtype=dtype):
+        assert [y.dtype for y in kept(number, x)] == [dtype, dtype]
+        assert kept(number)[0].dtype is gg.float32
+    with gg.autocast("simt"):
+        assert kept(x)[0].dtype is gg.float16
+    with gg.autocast("cuda"):
+        assert kept(x)[0] is x
+
+
 def test_a_region_ends_with_an_exception():
     with pytest.raises(gg.ShapeError), gg.autocast("cpu"):
         gg.ones(2, 3) @ gg.ones(2, 3)

@@ -259,7 +259,8 @@ def _dtype_for(casts: Casts, op: str, tensors: list[Any]) -> Any:
     setting = _thread.setting
     if not setting.on or not tensors:
         return None
-    device_type = tensors[0].device.type
+    # A number without axes may be on the CPU beside operands on a GPU, which decide.
+    device_type = next((kind for x in tensors if (kind := x.device.type) != "cpu"), "cpu")
     if device_type not in setting.on:
         return None
     rule = casts.gpu if device_type in _GPUS else casts.cpu
@@ -381,10 +382,10 @@ class _Checked:
         """Whether any of them held an inf or a NaN: the one place where the host waits for the device."""
         from glassgrad.ops.layout import stack
 
-        devices = {x.device.type: x.device for x in self.finite}
-        return not all(
-            core.all(stack([x for x in self.finite if x.device == d]), None, False).item() for d in devices.values()
-        )
+        by_device: dict[str, list[Any]] = {}
+        for x in self.finite:
+            by_device.setdefault(str(x.device), []).append(x)
+        return not all(core.all(stack(group), None, False).item() for group in by_device.values())
 
 
 class GradScaler:
