@@ -29,7 +29,8 @@ struct PhaseState {
   uint32_t phase = 0;
   int64_t announced = 0, queued = 0;  // bytes
   std::vector<Load> loads;
-  Clock clock;
+  Clock clock[2];  // by phase: what its arrivals release is what its waits acquire
+  Clock& released() { return clock[phase & 1]; }
 };
 
 struct Store {
@@ -58,7 +59,7 @@ struct Pending {
 struct Warpgroup {
   int arrived = 0;
   uint32_t round = 0;
-  Clock clock;
+  Clock clock[2];  // by round
   const Thread* members[kWarpgroup];
 };
 
@@ -66,30 +67,6 @@ std::unordered_map<const void*, PhaseState> phases;
 std::unordered_map<const Thread*, Pending> pending;
 std::unordered_map<int, Warpgroup> warpgroups;
 std::unordered_map<int, int> registers_of;  // of a warp, once set
-
-void start_cluster() {
-  phases.clear();
-  pending.clear();
-  warpgroups.clear();
-  registers_of.clear();
-}
-
-void end_thread() {
-  auto found = pending.find(machine.self);
-  if (found == pending.end()) return;
-  Pending& p = found->second;
-  for (auto& group : p.products)
-    if (!group.empty())
-      fault("the thread ends while a wgmma started at %s was never waited for", here(group[0].place).c_str());
-  for (auto& group : p.stores)
-    if (!group.empty()) fault("the thread ends while a TMA store was never waited for");
-}
-
-[[maybe_unused]] const bool registered = [] {
-  machine.start_hopper = start_cluster;
-  machine.end_hopper = end_thread;
-  return true;
-}();
 
 PhaseState& state_of(const Barrier* b, Place place) {
   auto found = phases.find(b);
@@ -155,12 +132,13 @@ void complete(PhaseState& s) {
   s.announced = s.queued = 0;
   s.left = s.count;
   ++s.phase;
+  s.released() = {};
 }
 
 void arrive(PhaseState& s, int bytes, Place place) {
   if (s.left == 0 && completable(s)) complete(s);
   if (s.left == 0) fault("at %s: more arrivals than the %d that the barrier counts", here(place).c_str(), s.count);
-  release(s.clock);
+  release(s.released());
   s.announced += bytes;
   --s.left;
   if (completable(s) && s.loads.empty()) complete(s);
@@ -176,6 +154,26 @@ bool may_pass(void* argument) {
 }
 
 }  // namespace
+
+void start_hopper_cluster() {
+  phases.clear();
+  pending.clear();
+  warpgroups.clear();
+  registers_of.clear();
+}
+
+void end_hopper_thread() {
+  auto found = pending.find(machine.self);
+  if (found == pending.end()) return;
+  Pending& p = found->second;
+  for (auto& group : p.products)
+    if (!group.empty())
+      fault("the thread ends while a wgmma started at %s was never waited for", here(group[0].place).c_str());
+  for (auto& group : p.stores)
+    if (!group.empty())
+      fault("the thread ends while a TMA store started at %s was never waited for",
+            describe_code(group[0].code).c_str());
+}
 
 void barrier_init(Barrier* b, int count) {
   if (reinterpret_cast<uintptr_t>(b) % 8 != 0)
@@ -196,7 +194,7 @@ void barrier_wait(Barrier* b, int parity, const char* file, int line) {
   Waiting w{&s, uint32_t(parity)};
   wait(may_pass, &w, "a wait for a phase", {file, line});
   if ((s.phase & 1) == w.parity) complete(s);
-  acquire(s.clock);
+  acquire(s.clock[w.parity]);
 }
 
 void fence_shared_for_async() { machine.fenced[machine.self->warp] = machine.epoch[machine.self->warp]; }
@@ -233,7 +231,7 @@ void tma_load_at(void* to, const TensorMap* map, Barrier* b, const int* at, int 
   if (s.left == 0 && completable(s)) complete(s);
   begin_async(to, box_bytes(*map), l.code, "TMA load");
   l.start = now();
-  release(s.clock);
+  release(s.released());
   s.loads.push_back(l);
   s.queued += int64_t(box_bytes(*map));
   if (s.left == 0 && s.queued > s.announced)
@@ -362,9 +360,10 @@ void finish_wgmma(int keep, Place place) {
   Warpgroup& g = warpgroups[key];
   Pending& mine = pending[machine.self];
   mine.fenced = false;
-  uint32_t round = g.round;
-  if (g.arrived == 0) g.clock = {};
-  release(g.clock);
+  const uint32_t round = g.round;
+  Clock& clock = g.clock[round & 1];
+  if (g.arrived == 0) clock = {};
+  release(clock);
   g.members[machine.self->warp % 4 * kWarp + machine.self->lane] = machine.self;
   if (++g.arrived < kWarpgroup) {
     Round r{&g.round, round};
@@ -374,10 +373,10 @@ void finish_wgmma(int keep, Place place) {
           return *waiting->now != waiting->mine;
         },
         &r, "wgmma_wait", place);
-    acquire(g.clock);
+    acquire(clock);
     return;
   }
-  acquire(g.clock);
+  acquire(clock);
   Pending* all[kWarpgroup];
   for (int t = 0; t < kWarpgroup; ++t) {
     all[t] = &pending[g.members[t]];

@@ -45,11 +45,14 @@ struct Machine {
   Clock clock[kMaxWarps];      // clock[w].of[v]: up to which epoch of v warp w has seen
   uint32_t fenced[kMaxWarps];  // the epoch of a warp's last fence_shared_for_async
   uint64_t cluster_number = 0;
-  void (*start_hopper)() = nullptr;  // forgets the barriers and copies of the cluster before
-  void (*end_hopper)() = nullptr;    // a fault where something asynchronous was never waited for
   std::string failure;
 };
 extern Machine machine;
+
+// Hopper's part: forget the barriers and copies of the cluster before; a fault where the thread that ends has started
+// something that was never waited for.
+void start_hopper_cluster();
+void end_hopper_thread();
 
 constexpr size_t kStackBytes = 128 * 1024;
 bool on_a_stack(uintptr_t address);

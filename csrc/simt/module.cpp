@@ -75,6 +75,13 @@ void set_architecture(int architecture) {
   settings().architecture = architecture;
 }
 
+// The tables of a Backend, in their order: they are its last members.
+std::vector<std::string> table_names() {
+#define GG_TABLE_NAME(Table, name) #name,
+  return {GG_TABLES(GG_TABLE_NAME)};
+#undef GG_TABLE_NAME
+}
+
 // A kernel of another module, by the start function that raw.h gives it and the bytes of its arguments.
 void start_raw(uintptr_t start, const std::array<unsigned, 3>& grid, const std::array<unsigned, 3>& block,
                size_t shared_bytes, const std::vector<std::string>& arguments) {
@@ -115,5 +122,7 @@ PYBIND11_MODULE(_simt, m) {
   m.def("set_architecture", set_architecture);
   m.def("get_architecture", [] { return settings().architecture; });
   m.def("start_raw", start_raw);
+  m.def("table_names", table_names);
+  m.def("functions_before_tables", [] { return sizeof(gg::Backend) / sizeof(void*) - table_names().size(); });
   m.def("get_schedule", [] { return py::make_tuple(schedule_name(), settings().seed); });
 }

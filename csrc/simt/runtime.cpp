@@ -69,7 +69,8 @@ struct BlockBarrier {
   int arrived = 0;
   int expected = 0;
   uint32_t round = 0;
-  Clock clock;
+  uint64_t warps[kMaxWarps / 64] = {};  // that have come
+  Clock clock[2];                       // by round: early threads come again before late ones have left
 };
 
 constexpr int kMeetings = 8, kNamedBarriers = 16;
@@ -100,7 +101,7 @@ void leave() {  // the running thread stops for now
 
 void thread_entry() {
   machine.launch->call(machine.launch->params);
-  if (machine.end_hopper) machine.end_hopper();
+  end_hopper_thread();
   machine.self->state = State::Done;
   leave();
 }
@@ -180,7 +181,7 @@ void start_cluster(uint64_t number) {
     for (BlockBarrier& barrier : barriers[b]) barrier = {};
   }
   cluster_wide = {};
-  if (m.start_hopper) m.start_hopper();
+  start_hopper_cluster();
   for (int w = 0; w < m.warps; ++w) {
     m.epoch[w] = 1;
     m.fenced[w] = 0;
@@ -317,22 +318,34 @@ bool round_over(void* argument) {
   return *r->now != r->mine;
 }
 
-// The last of `expected` threads makes every warp that took part see what all the others did.
+// The last of `expected` threads makes every warp that took part see what all the others did. The epochs of the warps
+// end then, not as their lanes come: until then lanes of a warp are unordered.
 void meet_at(BlockBarrier& b, int expected, bool waits, const char* what, Place place) {
+  Machine& m = machine;
   if (b.arrived > 0 && b.expected != expected)
     fault("%s at %s expects %d threads, but others came expecting %d", what, here(place).c_str(), expected, b.expected);
   b.expected = expected;
-  uint32_t mine = b.round;
-  if (b.arrived == 0) b.clock = {};
-  release(b.clock);
+  const uint32_t mine = b.round;
+  Clock& clock = b.clock[mine & 1];
+  const int self = m.self->warp;
+  if (!waits) release(clock);
+  b.warps[self / 64] |= uint64_t(1) << self % 64;
   if (++b.arrived == expected) {
+    for (int w = 0; w < m.warps; ++w) {
+      if (!(b.warps[w / 64] >> w % 64 & 1)) continue;
+      for (int v = 0; v < m.warps; ++v) clock.of[v] = std::max(clock.of[v], m.clock[w].of[v]);
+      clock.of[w] = std::max(clock.of[w], m.epoch[w]);
+      ++m.epoch[w];
+    }
+    memset(b.warps, 0, sizeof b.warps);
     b.arrived = 0;
     ++b.round;
+    b.clock[b.round & 1] = {};
   }
   if (!waits) return;
   Round r{&b.round, mine};
   wait(round_over, &r, what, place);
-  acquire(b.clock);
+  acquire(clock);
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ import glassgrad as gg
 __all__ = ["RawKernel", "architecture", "checks", "schedule"]
 
 # As the build compiles glassgrad's own kernels: -fsanitize=thread announces every access to the hooks in _simt.
-_COMPILE = [
+COMPILE = [
     "-x",
     "c++",
     "-std=c++20",
@@ -87,7 +87,7 @@ _COMPILE = [
     "-fsanitize=thread",
     "-ffp-contract=off",
 ]
-_COMPILE += ["--param", "tsan-distinguish-volatile=1", "--param", "tsan-instrument-func-entry-exit=0"]
+COMPILE += ["--param", "tsan-distinguish-volatile=1", "--param", "tsan-instrument-func-entry-exit=0"]
 _PACK = {"i": "i", "j": "q", "f": "f", "d": "d"}
 
 
@@ -191,7 +191,7 @@ class RawKernel:
         )
         # Linked by itself: with the flag, a linker would bring the compiler's own hooks.
         for step in (
-            [*_COMPILE, f"-I{_include()}", source, "-o", made],
+            [*COMPILE, f"-I{_include()}", source, "-o", made],
             ["-shared", made, _module().__file__, "-o", library],
         ):
             done = subprocess.run([compiler, *map(str, step)], capture_output=True, text=True, cwd=self._folder.name)

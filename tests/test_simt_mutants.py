@@ -1,0 +1,116 @@
+"""The checks of simt catch what they promise: copies of real kernels with one mistake each fault, the originals do not.
+
+A mutant drops a barrier, a fence or a wait, shifts an index or removes a guard; the fault must be of the right kind and
+name the .cu file.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from glassgrad import _simt
+from glassgrad.testing import simt
+
+ROOT = Path(__file__).parent.parent
+WORK = ROOT / "build" / "mutants"
+
+
+@dataclass
+class Kernel:
+    """A kernel file, the table it fills, or serves by what is appended, and a program that runs its kernels."""
+
+    file: str
+    table: str
+    program: str
+    append: str = 'extern "C" const void* gg_table() {{ return &gg::cuda::{table}; }}'
+
+
+@dataclass
+class Mutant:
+    """`old` becomes `new` in the file, where it stands for the nth time; the program must then report `fault`."""
+
+    kernel: str
+    old: str
+    new: str
+    fault: str
+    nth: int = 0
+
+
+KERNELS = {
+    "transpose": Kernel(
+        "csrc/ops/layout/layout_cuda.cu",
+        "layout_kernels",
+        "x = gg.arange(700 * 900.0).reshape(700, 900); y = x.to('simt').t().contiguous(); assert (y.cpu() == x.t()).all()",
+    ),
+    "product": Kernel(
+        "csrc/ops/matmul/matmul_sm90.cu",
+        "matmul_kernels",
+        "a, b = gg.randn(136, 400).bfloat16(), gg.randn(400, 520).bfloat16(); y = a.to('simt') @ b.to('simt'); "
+        "assert ((a @ b).float() - y.cpu().float()).abs().max() < 1",
+        "#include <stdexcept>\nnamespace gg::cuda {{ namespace {{\n"
+        'void only(DType t, const MatmulProblem& p) {{ if (!matmul_sm90(t, p)) throw std::runtime_error("not taken"); }}\n'
+        "const MatmulKernels table = {{only, nullptr, nullptr, nullptr}};\n}} }}\n"
+        'extern "C" const void* gg_table() {{ return &gg::cuda::table; }}',
+    ),
+}
+
+MUTANTS = [
+    Mutant("transpose", "__syncthreads();", "", "unwritten memory|race"),
+    Mutant("transpose", "__syncthreads();", "", "race", nth=1),
+    Mutant("product", "      fence_shared_for_async();", "", "missing fence"),
+    Mutant("product", "      barrier_wait(&s.full[ring.stage], ring.parity);", "", "missing wait"),
+    Mutant("product", "wgmma_wait<1>();", "wgmma_wait<2>();", "race|nobody can go on"),
+    Mutant("product", "barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);", "", "race|nobody can go on"),
+    Mutant("product", "      wgmma_fence();", "", "without a wgmma_fence"),
+    Mutant("product", "    wgmma_wait<0>();", "", "missing wait|race|never waited for"),
+    Mutant("product", "  if (!kSplit && thread == 0) tma_store_wait<0>();", "", "never waited for"),
+    Mutant("product", "4 * kConsumers);", "4 * kConsumers + 1);", "nobody can go on"),
+]
+
+
+def build(kernel: Kernel, source: str, name: str) -> Path:
+    """The file's kernels as a library that hands out their table."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    file, made, library = (WORK / f"{name}{end}" for end in (".cu", ".o", ".so"))
+    file.write_text(f'#line 1 "{kernel.file}"\n{source}\n{kernel.append.format(table=kernel.table)}\n')
+    compiler = [*([ccache] if (ccache := shutil.which("ccache")) else []), "g++"]
+    for step in (
+        [*compiler, *simt.COMPILE, f"-I{ROOT / 'csrc'}", str(file), "-o", str(made)],
+        ["g++", "-shared", str(made), _simt.__file__, "-o", str(library)],
+    ):
+        done = subprocess.run(step, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stderr
+    return library
+
+
+def run(kernel: Kernel, library: Path) -> tuple[int, str]:
+    command = [sys.executable, str(Path(__file__).parent / "mutant.py"), kernel.table, str(library), kernel.program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_original_is_silent(name: str) -> None:
+    kernel = KERNELS[name]
+    status, output = run(kernel, build(kernel, (ROOT / kernel.file).read_text(), name))
+    assert status == 0, output
+
+
+@pytest.mark.parametrize("number", range(len(MUTANTS)), ids=[f"{m.kernel}-{i}" for i, m in enumerate(MUTANTS)])
+def test_mutant_is_caught(number: int) -> None:
+    mutant = MUTANTS[number]
+    kernel = KERNELS[mutant.kernel]
+    parts = (ROOT / kernel.file).read_text().split(mutant.old)
+    assert len(parts) > mutant.nth + 1, f"{kernel.file} has no {mutant.old!r} number {mutant.nth}"
+    source = mutant.old.join(parts[: mutant.nth + 1]) + mutant.new + mutant.old.join(parts[mutant.nth + 1 :])
+    status, output = run(kernel, build(kernel, source, f"{mutant.kernel}_{number}"))
+    assert status == 3, f"nothing was reported:\n{output}"
+    assert re.search(mutant.fault, output), output
+    assert Path(kernel.file).name in output, output
