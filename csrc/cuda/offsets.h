@@ -32,6 +32,25 @@ struct Split {
   __device__ int64_t quotient(int64_t i) const { return small ? int64_t(divisor.quotient(uint32_t(i))) : i / d; }
 };
 
+// Planes of three axes, dense one after the other: which plane an element lies in, and where.
+struct Planes {
+  Split axis[3];
+
+  Planes(int64_t planes, const int64_t (&size)[3])
+      : axis{{size[0], planes * size[0] * size[1] * size[2]},
+             {size[1], planes * size[0] * size[1] * size[2]},
+             {size[2], planes * size[0] * size[1] * size[2]}} {}
+  template <class I> __device__ int64_t at(int64_t e, I (&place)[3]) const {
+#pragma unroll
+    for (int d = 2; d >= 0; --d) {
+      const int64_t q = axis[d].quotient(e);
+      place[d] = I(e - q * axis[d].d);
+      e = q;
+    }
+    return e;
+  }
+};
+
 template <int N> struct Offsets {
   int ndim;
   bool small;  // fits 32-bit arithmetic

@@ -40,37 +40,47 @@ PoolShape plane_shape(const Array& x, int nd, const Dims& out) {
   return s;
 }
 
+// Sizes of windows into the last nd axes of a shape. An empty stride means kernel_size.
+void set_windows(const std::string& op, int nd, const Dims& kernel_size, const Dims& stride_size, const Dims& padding,
+                 const Dims& dilation_size, PoolShape* s) {
+  const Dims kernel = per_axis(op, "kernel_size", kernel_size, nd, 1);
+  const Dims stride = stride_size.n == 0 ? kernel : per_axis(op, "stride", stride_size, nd, 1);
+  const Dims pad = per_axis(op, "padding", padding, nd, 0), dilation = per_axis(op, "dilation", dilation_size, nd, 1);
+  for (int i = 0; i < nd; ++i) {
+    const int j = i + 3 - nd;
+    s->kernel[j] = kernel[i];
+    s->stride[j] = stride[i];
+    s->pad[j] = pad[i];
+    s->dilation[j] = dilation[i];
+  }
+}
+
 struct Sliding {
   PoolShape shape;
   Dims out;  // the result's shape
 };
 
-Sliding sliding(const std::string& op, const Array& x, int64_t nd, const Dims& kernel_size, const Dims& stride_size,
-                const Dims& padding, const Dims& dilation_size, bool ceil_mode) {
+Sliding sliding(const std::string& op, const Array& x, int64_t nd, const Dims& kernel_size, const Dims& stride,
+                const Dims& padding, const Dims& dilation, bool ceil_mode) {
   const int n = int(nd);
   check_input(op, x, n);
-  const Dims kernel = per_axis(op, "kernel_size", kernel_size, n, 1);
-  const Dims stride = stride_size.n == 0 ? kernel : per_axis(op, "stride", stride_size, n, 1);
-  const Dims pad = per_axis(op, "padding", padding, n, 0), dilation = per_axis(op, "dilation", dilation_size, n, 1);
+  PoolShape windows;
+  set_windows(op, n, kernel_size, stride, padding, dilation, &windows);
   Dims sizes;
   for (int i = 0; i < n; ++i) {
-    const int64_t in = x.size(x.ndim() - n + i), span = dilation[i] * (kernel[i] - 1) + 1;
-    check<ValueError>(pad[i] <= span / 2, op, ": padding ", padding, " is more than half of kernel_size ", kernel_size);
-    const int64_t room = in + 2 * pad[i] - span + (ceil_mode ? stride[i] - 1 : 0);
-    check<ShapeError>(room >= 0, op, ": input ", x, ": axis ", x.ndim() - n + i, " has size ", in + 2 * pad[i],
+    const int j = i + 3 - n;
+    const int64_t in = x.size(x.ndim() - n + i), span = windows.dilation[j] * (windows.kernel[j] - 1) + 1,
+                  pad = windows.pad[j], step = windows.stride[j];
+    check<ValueError>(pad <= span / 2, op, ": padding ", padding, " is more than half of kernel_size ", kernel_size);
+    const int64_t room = in + 2 * pad - span + (ceil_mode ? step - 1 : 0);
+    check<ShapeError>(room >= 0, op, ": input ", x, ": axis ", x.ndim() - n + i, " has size ", in + 2 * pad,
                       " after padding, the window spans ", span);
-    int64_t out = room / stride[i] + 1;
-    if (ceil_mode && (out - 1) * stride[i] >= in + pad[i]) --out;  // the last window must begin inside
+    int64_t out = room / step + 1;
+    if (ceil_mode && (out - 1) * step >= in + pad) --out;  // the last window must begin inside
     sizes.push(out);
   }
   Sliding s{plane_shape(x, n, sizes), with_sizes(x, n, sizes)};
-  for (int i = 0; i < n; ++i) {
-    const int j = i + 3 - n;
-    s.shape.kernel[j] = kernel[i];
-    s.shape.stride[j] = stride[i];
-    s.shape.pad[j] = pad[i];
-    s.shape.dilation[j] = dilation[i];
-  }
+  set_windows(op, n, kernel_size, stride, padding, dilation, &s.shape);
   return s;
 }
 
@@ -104,7 +114,7 @@ void check_places(const std::string& op, const Array& x, int64_t nd) {
 
 }  // namespace
 
-// index_bytes: 0 for no indices, 4 or 8. An empty stride means kernel_size.
+// index_bytes: 0 for no indices, 4 or 8.
 std::pair<Array, std::optional<Array>> max_pool_forward(const Array& x, int64_t nd, const Dims& kernel_size,
                                                         const Dims& stride, const Dims& padding, const Dims& dilation,
                                                         bool ceil_mode, int64_t index_bytes) {
@@ -150,15 +160,27 @@ Array pool_gather(const Array& x, int64_t nd, const Array& index) {
   return y;
 }
 
-// The adjoint: x of the given shape, zero but for x[plane, index[plane, o]] += y[plane, o].
-Array pool_scatter(const Array& y, int64_t nd, const Array& index, const Dims& shape) {
+// The adjoint: x of the given shape, zero but for x[plane, index[plane, o]] += y[plane, o]. kernel: none where indices
+// lie anywhere, empty where in adaptive windows.
+Array pool_scatter(const Array& y, int64_t nd, const Array& index, const Dims& shape, const std::optional<Dims>& kernel,
+                   const Dims& stride, const Dims& padding, const Dims& dilation) {
   check_same_device("max_pool", y, index);
   if (y.numel() == 0) return Array::zeros(shape, y.dtype(), y.device());
   Array x = Array::empty(shape, y.dtype(), y.device());
   const Array yc = y.contiguous(), ic = index.contiguous();
+  PoolShape windows;
+  if (kernel) {
+    Dims out;
+    for (int i = y.ndim() - int(nd); i < y.ndim(); ++i) out.push(y.size(i));
+    windows = plane_shape(x, int(nd), out);
+    if (kernel->n)
+      set_windows(op_name("max_pool", nd), int(nd), *kernel, stride, padding, dilation, &windows);
+    else
+      windows.kernel[0] = windows.kernel[1] = windows.kernel[2] = 0;
+  }
   pool_kernels(y.device())
       .pool_scatter(y.dtype(), planes(x, nd), spatial(x, nd), spatial(y, nd), yc.bytes(), ic.dtype(), ic.bytes(),
-                    x.bytes());
+                    x.bytes(), kernel ? &windows : nullptr);
   return x;
 }
 
@@ -239,7 +261,8 @@ void bind_pool(pybind11::module_& m) {
   python::def<&adaptive_max_pool_forward>(m, "adaptive_max_pool_forward",
                                           {"input", "nd", "output_size", "index_bytes"});
   python::def<&pool_gather>(m, "pool_gather", {"x", "nd", "index"});
-  python::def<&pool_scatter>(m, "pool_scatter", {"y", "nd", "index", "shape"});
+  python::def<&pool_scatter>(m, "pool_scatter",
+                             {"y", "nd", "index", "shape", "kernel_size", "stride", "padding", "dilation"});
   python::def<&max_unpool_forward>(m, "max_unpool_forward", {"input", "nd", "indices", "output_size"});
   python::def<&avg_pool_forward>(
       m, "avg_pool_forward",

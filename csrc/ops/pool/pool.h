@@ -22,9 +22,10 @@ struct PoolKernels {
   void (*max_pool_forward)(DType, const PoolShape&, const void* x, void* y, DType index_type, void* index);
   void (*adaptive_max_pool_forward)(DType, const PoolShape&, const void* x, void* y, DType index_type, void* index);
   // Both directions along indices, one per output: y[o] = x[index[o]], and x[index[o]] += y[o], x zero elsewhere.
+  // windows: the ones that the indices lie in, adaptive where kernel is 0; null where they may lie anywhere.
   void (*pool_gather)(DType, int64_t planes, int64_t in, int64_t out, const void* x, DType, const void* index, void* y);
-  void (*pool_scatter)(DType, int64_t planes, int64_t in, int64_t out, const void* y, DType, const void* index,
-                       void* x);
+  void (*pool_scatter)(DType, int64_t planes, int64_t in, int64_t out, const void* y, DType, const void* index, void* x,
+                       const PoolShape* windows);
   // x[index[o]] = y[o], the last of equals; false where an index is none of [0, in).
   bool (*max_unpool_forward)(int item_size, int64_t planes, int64_t in, int64_t out, const void* y,
                              const int64_t* index, void* x);

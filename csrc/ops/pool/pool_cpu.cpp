@@ -241,7 +241,7 @@ void pool_gather(DType t, int64_t planes, int64_t in, int64_t out, const void* x
 }
 
 void pool_scatter(DType t, int64_t planes, int64_t in, int64_t out, const void* y, DType index_type, const void* index,
-                  void* x) {
+                  void* x, const PoolShape*) {
   dispatch_floating(t, [&]<class T>() {
     using C = compute_t<T>;
     constexpr bool direct = sizeof(T) == sizeof(C);

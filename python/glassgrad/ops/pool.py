@@ -46,6 +46,10 @@ __all__ = [
 Size = int | Sequence[int]
 OptionalSize = int | Sequence[int | None] | None
 
+# Where the index of an output can lie, as kernel_size, stride, padding and dilation of windows.
+ANYWHERE: tuple[Any, ...] = (None, (), (), ())
+ADAPTIVE: tuple[Any, ...] = ((), (), (), ())
+
 
 class MaxPool(Op):
     """y[o] = max over taps r of x[o*stride + r*dilation - padding]; saves the place of each maximum."""
@@ -63,6 +67,7 @@ class MaxPool(Op):
     ) -> Any:
         self.nd = nd
         self.shape = x.shape
+        self.windows = (kernel, stride, padding, dilation)
         index_bytes = 8 if return_indices else 4 * self.needs[0]
         y, index = core.max_pool_forward(x, nd, kernel, stride, padding, dilation, ceil_mode, index_bytes)
         self.save(index)
@@ -70,7 +75,7 @@ class MaxPool(Op):
 
     # Each output is a copy of one element of x: dx[index[o]] += dy[o].
     def backward(self, dy: Tensor | None, _: None = None) -> Tensor | None:
-        return None if dy is None else PoolScatter.apply(dy, self.saved[0], self.nd, self.shape)
+        return None if dy is None else PoolScatter.apply(dy, self.saved[0], self.nd, self.shape, *self.windows)
 
 
 class AdaptiveMaxPool(Op):
@@ -85,34 +90,36 @@ class AdaptiveMaxPool(Op):
 
     # As MaxPool's.
     def backward(self, dy: Tensor | None, _: None = None) -> Tensor | None:
-        return None if dy is None else PoolScatter.apply(dy, self.saved[0], self.nd, self.shape)
+        return None if dy is None else PoolScatter.apply(dy, self.saved[0], self.nd, self.shape, *ADAPTIVE)
 
 
 class PoolScatter(Op):
-    """x[index[o]] += y[o] in every plane, zero elsewhere."""
+    """x[index[o]] += y[o] in every plane, zero elsewhere; windows say where the indices can be."""
 
-    def forward(self, y: Tensor, index: Tensor, nd: int, shape: Sequence[int]) -> Tensor:
+    def forward(self, y: Tensor, index: Tensor, nd: int, shape: Sequence[int], *windows: Any) -> Tensor:
         self.nd = nd
+        self.windows = windows
         self.save(index)
-        return core.pool_scatter(y, nd, index, shape)
+        return core.pool_scatter(y, nd, index, shape, *windows)
 
     # The adjoint of adding y[o] to x[index[o]] reads there.
     def backward(self, dx: Tensor) -> Tensor:
-        return PoolGather.apply(dx, self.saved[0], self.nd)
+        return PoolGather.apply(dx, self.saved[0], self.nd, *self.windows)
 
 
 class PoolGather(Op):
     """y[o] = x[index[o]] in every plane."""
 
-    def forward(self, x: Tensor, index: Tensor, nd: int) -> Tensor:
+    def forward(self, x: Tensor, index: Tensor, nd: int, *windows: Any) -> Tensor:
         self.nd = nd
         self.shape = x.shape
+        self.windows = windows
         self.save(index)
         return core.pool_gather(x, nd, index)
 
     # The adjoint of reading x[index[o]] adds there.
     def backward(self, dy: Tensor) -> Tensor:
-        return PoolScatter.apply(dy, self.saved[0], self.nd, self.shape)
+        return PoolScatter.apply(dy, self.saved[0], self.nd, self.shape, *self.windows)
 
 
 class MaxUnpool(Op):
@@ -125,7 +132,7 @@ class MaxUnpool(Op):
 
     # Each y[o] has a place of its own in x (where indices are equal, PyTorch gives every one of them the gradient).
     def backward(self, dx: Tensor) -> Tensor:
-        return PoolGather.apply(dx, self.saved[0], self.nd)
+        return PoolGather.apply(dx, self.saved[0], self.nd, *ANYWHERE)
 
 
 class AvgPool(Op):
