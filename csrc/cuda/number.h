@@ -3,6 +3,8 @@
 // 16-bit floats are storage: load<C>(p) widens them, store(p, x) rounds once, to nearest even. Conversions are C's
 // casts: floats to whole numbers truncate, wide ones wrap, and anything but zero is true.
 #pragma once
+#include <type_traits>
+
 #include "core/dispatch.h"
 #include "core/dtype.h"
 #include "cuda/language.h"
@@ -59,7 +61,9 @@ template <class T, class C> __device__ inline T to_element(C x) {
     return convert<T>(x);
 }
 
-template <class C, class T> __device__ inline C load(const T* p) { return from_element<C>(*p); }
+template <class C, class T> requires(!std::is_same_v<C, T>) __device__ inline C load(const T* p) {
+  return from_element<C>(*p);
+}
 template <class T> __device__ inline compute_t<T> load(const T* p) { return from_element<compute_t<T>>(*p); }
 template <class T, class C> __device__ inline void store(T* p, C x) { *p = to_element<T>(x); }
 

@@ -1,0 +1,135 @@
+// Rows and columns of dense matrices, shared out among threads.
+//
+// A team of threads walks a row in packs of 16 bytes: pack p holds elements p * kPack<T> - shift on, where `shift`
+// elements before the row is a 16-byte boundary. So every pack but a row's first and last is one access, whatever the
+// rows' length, and neighbouring threads take neighbouring packs.
+#pragma once
+#include <stdint.h>
+
+#include "cuda/block.h"
+#include "cuda/launch.h"
+#include "cuda/number.h"
+
+namespace gg::cuda {
+
+constexpr int kMaxBlock = 1024;
+
+// Packs of T that a thread keeps in 16 registers once they are computed with.
+template <class T> constexpr int kHeldPacks = 64 / (kPack<T> * int(sizeof(compute_t<T>)));
+
+// `width` threads that share a row: a power of two up to a warp's 32, or the whole block.
+struct Team {
+  int width, rank, index, count;  // rank in the team, index of the team in the block, teams of the block
+
+  __device__ explicit Team(int width_)
+      : width(width_), rank(threadIdx.x % width_), index(threadIdx.x / width_), count(blockDim.x / width_) {}
+
+  // parts: as block_reduce's; a team within a warp needs none.
+  template <class Op, class T> __device__ T reduce(T x, T* parts) const {
+    return width <= 32 ? warp_reduce<Op>(x, width) : block_reduce<Op>(x, parts);
+  }
+};
+
+template <class T> struct Packs {
+  int shift;
+  int64_t n, count;
+
+  __device__ Packs(const T* row, int64_t n_)
+      : shift(int(reinterpret_cast<uintptr_t>(row) % 16 / sizeof(T))),
+        n(n_),
+        count((n_ + shift + kPack<T> - 1) / kPack<T>) {}
+  __device__ int64_t first(int64_t pack) const { return pack * kPack<T> - shift; }
+};
+
+// Elements first .. first + N - 1 of a row of n, as C; fill where the row has none. N * sizeof(T) is a multiple of 16.
+template <int N, class I, class C, class T>
+__device__ inline void load_part(const T* __restrict__ row, I first, I n, C fill, C* v) {
+  const T* from = row + first;
+  if (first >= 0 && first + N <= n && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+#pragma unroll
+    for (int k = 0; k < N / kPack<T>; ++k) {
+      auto pack = load_pack<kPack<T>>(from + k * kPack<T>);
+#pragma unroll
+      for (int i = 0; i < kPack<T>; ++i) v[k * kPack<T> + i] = from_element<C>(pack[i]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] = first + i >= 0 && first + i < n ? load<C>(from + i) : fill;
+  }
+}
+template <int N, class I, class C, class T>
+__device__ inline void store_part(T* __restrict__ row, I first, I n, const C* v) {
+  T* to = row + first;
+  if (first >= 0 && first + N <= n && reinterpret_cast<uintptr_t>(to) % 16 == 0) {
+#pragma unroll
+    for (int k = 0; k < N / kPack<T>; ++k) {
+      Pack<T, kPack<T>> pack;
+#pragma unroll
+      for (int i = 0; i < kPack<T>; ++i) pack[i] = to_element<T>(v[k * kPack<T> + i]);
+      store_pack(to + k * kPack<T>, pack);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i)
+      if (first + i >= 0 && first + i < n) store(to + i, v[i]);
+  }
+}
+
+// Threads a row and a block, and blocks, for rows of n elements of T of which a thread can hold `held` packs.
+struct TeamPlan {
+  int width, block;
+  bool fits;  // a team holds a row
+  dim3 grid;
+
+  template <class T> static TeamPlan of(const T* rows, int64_t count, int64_t n, int held, int most = kMaxBlock) {
+    bool even = aligned(rows, 16) && n % kPack<T> == 0;
+    int64_t packs = ceil_div(n + (even ? 0 : kPack<T> - 1), kPack<T>);
+    TeamPlan plan;
+    if (packs <= 32 * held) {
+      plan.width = 1;
+      while (plan.width < 32 && 2 * plan.width < packs) plan.width *= 2;
+      plan.block = 128;
+    } else {
+      int64_t wanted = ceil_div(packs, 32 * held) * 32;
+      plan.width = plan.block = int(wanted < most ? wanted : most);
+    }
+    plan.fits = packs <= int64_t(plan.width) * held;
+    plan.grid = grid_for(count, plan.block / plan.width, 16);
+    return plan;
+  }
+};
+
+// A block over columns: `width` neighbouring ones, each shared by `height` threads.
+struct ColumnTeam {
+  int width, height, x, y;
+
+  __device__ explicit ColumnTeam(int width_)
+      : width(width_), height(blockDim.x / width_), x(threadIdx.x % width_), y(threadIdx.x / width_) {}
+
+  // Every thread of a column gets the result. parts: one T a thread. Two barriers.
+  template <class Op, class T> __device__ T reduce(T value, T* parts) const {
+    if (height == 1) return value;
+    parts[threadIdx.x] = value;
+    __syncthreads();
+    T total = parts[x];
+    for (int h = 1; h < height; ++h) total = Op::of(total, parts[h * width + x]);
+    __syncthreads();
+    return total;
+  }
+};
+
+// For `columns` columns of n elements: few columns of many elements are shared by many threads each.
+struct ColumnPlan {
+  int width, block;
+  dim3 grid;
+
+  ColumnPlan(int64_t columns, int64_t n) {
+    int height = 1, most = columns < 16384 ? 32 : 8;
+    while (height < most && 16 * height < n) height *= 2;
+    block = height > 8 ? 32 * height : 256;
+    width = block / height;
+    grid = grid_for(columns, width, 16);
+  }
+};
+
+}  // namespace gg::cuda
