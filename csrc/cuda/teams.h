@@ -14,8 +14,9 @@ namespace gg::cuda {
 
 constexpr int kMaxBlock = 1024;
 
-// Packs of T that a thread keeps in 16 registers once they are computed with.
-template <class T> constexpr int kHeldPacks = 64 / (kPack<T> * int(sizeof(compute_t<T>)));
+// Packs of T that a thread keeps in 16 registers once they are computed with, in 8 where that is double: its functions
+// want many.
+template <class T> constexpr int kHeldPacks = sizeof(T) == 8 ? 2 : 16 / kPack<T>;
 
 // `width` threads that share a row: a power of two up to a warp's 32, or the whole block.
 struct Team {
@@ -30,48 +31,93 @@ struct Team {
   }
 };
 
+__device__ inline bool on_boundary(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
 template <class T> struct Packs {
   int shift;
+  bool even;  // every pack is whole
   int64_t n, count;
 
   __device__ Packs(const T* row, int64_t n_)
       : shift(int(reinterpret_cast<uintptr_t>(row) % 16 / sizeof(T))),
+        even(shift == 0 && n_ % kPack<T> == 0),
         n(n_),
         count((n_ + shift + kPack<T> - 1) / kPack<T>) {}
   __device__ int64_t first(int64_t pack) const { return pack * kPack<T> - shift; }
+  // Whether the packs are whole in another row of as many elements too.
+  __device__ bool even_in(const void* row) const { return even && on_boundary(row); }
 };
 
-// Elements first .. first + N - 1 of a row of n, as C; fill where the row has none. N * sizeof(T) is a multiple of 16.
-template <int N, class I, class C, class T>
-__device__ inline void load_part(const T* __restrict__ row, I first, I n, C fill, C* v) {
-  const T* from = row + first;
-  if (first >= 0 && first + N <= n && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+// K packs of a row of n, `step` elements apart from element `first` on; fill where the row has none. even: as Packs';
+// then no branch keeps a load from starting before the one ahead of it has come.
+template <int K, class I, class T>
+__device__ inline void load_tile(const T* __restrict__ row, I first, I step, I n, bool even, T fill,
+                                 Pack<T, kPack<T>> (&tile)[K]) {
+  constexpr int V = kPack<T>;
 #pragma unroll
-    for (int k = 0; k < N / kPack<T>; ++k) {
-      auto pack = load_pack<kPack<T>>(from + k * kPack<T>);
+  for (int k = 0; k < K; ++k)
 #pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) v[k * kPack<T> + i] = from_element<C>(pack[i]);
+    for (int i = 0; i < V; ++i) tile[k][i] = fill;
+  if (even) {
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+      if (first + k * step < n) tile[k] = load_pack<V>(row + first + k * step);
+    return;
+  }
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    const I at = first + k * step;
+    if (at >= 0 && at + V <= n && on_boundary(row + at)) {
+      tile[k] = load_pack<V>(row + at);
+    } else {
+#pragma unroll
+      for (int i = 0; i < V; ++i)
+        if (at + i >= 0 && at + i < n) tile[k][i] = row[at + i];
     }
-  } else {
-#pragma unroll
-    for (int i = 0; i < N; ++i) v[i] = first + i >= 0 && first + i < n ? load<C>(from + i) : fill;
   }
 }
-template <int N, class I, class C, class T>
-__device__ inline void store_part(T* __restrict__ row, I first, I n, const C* v) {
-  T* to = row + first;
-  if (first >= 0 && first + N <= n && reinterpret_cast<uintptr_t>(to) % 16 == 0) {
+
+// The elements of a tile as numbers to compute with.
+template <class T, int K, int V, class C> __device__ inline void widen(const Pack<T, V> (&tile)[K], C (&v)[K][V]) {
 #pragma unroll
-    for (int k = 0; k < N / kPack<T>; ++k) {
-      Pack<T, kPack<T>> pack;
+  for (int k = 0; k < K; ++k)
 #pragma unroll
-      for (int i = 0; i < kPack<T>; ++i) pack[i] = to_element<T>(v[k * kPack<T> + i]);
-      store_pack(to + k * kPack<T>, pack);
+    for (int i = 0; i < V; ++i) v[k][i] = from_element<C>(tile[k][i]);
+}
+
+template <int K, class I, class T, class C>
+__device__ inline void store_tile(T* __restrict__ row, I first, I step, I n, bool even, const C (&v)[K][kPack<T>]) {
+  constexpr int V = kPack<T>;
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    const I at = first + k * step;
+    if (even ? at < n : at >= 0 && at + V <= n && on_boundary(row + at)) {
+      Pack<T, V> pack;
+#pragma unroll
+      for (int i = 0; i < V; ++i) pack[i] = to_element<T>(v[k][i]);
+      store_pack(row + at, pack);
+    } else if (!even) {
+#pragma unroll
+      for (int i = 0; i < V; ++i)
+        if (at + i >= 0 && at + i < n) store(row + at + i, v[k][i]);
+    }
+  }
+}
+
+// Elements first .. first + N - 1 of a line of n; fill where it has none.
+template <int N, class I, class C>
+__device__ inline void load_line(const C* __restrict__ line, I first, I n, C fill, C (&v)[N]) {
+  const C* from = line + first;
+  if (first >= 0 && first + N <= n && on_boundary(from)) {
+#pragma unroll
+    for (int k = 0; k < N; k += kPack<C>) {
+      const auto pack = load_pack<kPack<C>>(from + k);
+#pragma unroll
+      for (int i = 0; i < kPack<C>; ++i) v[k + i] = pack[i];
     }
   } else {
 #pragma unroll
-    for (int i = 0; i < N; ++i)
-      if (first + i >= 0 && first + i < n) store(to + i, v[i]);
+    for (int i = 0; i < N; ++i) v[i] = first + i >= 0 && first + i < n ? from[i] : fill;
   }
 }
 

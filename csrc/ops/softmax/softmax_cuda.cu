@@ -10,16 +10,18 @@
 #include <math.h>
 
 #include "core/dispatch.h"
+#include "cuda/first_bad.h"
 #include "cuda/teams.h"
 
 namespace gg::cuda {
 namespace {
 
-constexpr int64_t kChunk = 16384;           // elements of a row that a block takes where rows are few
-constexpr int64_t kFewRows = 128;           // below, rows of several chunks are cut
-constexpr int kChunkBlock = 512;            // threads
-constexpr int kBackwardBlock = 512;         // most threads where two rows are held: they need the registers
-constexpr int kColumnUnroll = 8;            // elements of a column that a thread reads before it computes with them
+constexpr int64_t kChunk = 16384;    // elements of a row that a block takes where rows are few
+constexpr int64_t kFewRows = 128;    // below, rows of several chunks are cut
+constexpr int kChunkBlock = 512;     // threads
+constexpr int kBackwardBlock = 512;  // most threads where two rows are held: they need the registers
+// Elements of a column that a thread reads before it computes with them.
+template <class C> constexpr int kColumnUnroll = sizeof(C) == 8 ? 2 : 8;
 constexpr int64_t kHeldColumns = 48 << 10;  // bytes of columns that wait in shared memory between their passes
 constexpr int64_t kSumPiece = 8192;         // rows of a partial sum
 
@@ -27,7 +29,7 @@ struct Larger {  // passes over NaN, which shows in the sum of exponentials
   template <class T> static __device__ T of(T a, T b) { return fmax(a, b); }
 };
 
-template <class C> __device__ C minus_infinity() { return C(-INFINITY); }
+template <class T> __device__ T minus_infinity() { return to_element<T>(-INFINITY); }
 
 // Maximum, and sum of exp(x - maximum). Where all is -inf there is no finite maximum to subtract: 0 serves, and NaNs
 // still show.
@@ -35,15 +37,15 @@ template <class C> struct Stats {
   C max = minus_infinity<C>(), sum = 0;
 
   static __device__ C shift(C max) { return max == minus_infinity<C>() ? C(0) : max; }
-  template <int N> __device__ void add(const C (&x)[N]) {
+  template <int K, int V> __device__ void add(const C (&x)[K][V]) {
     C top = max;
 #pragma unroll
-    for (int i = 0; i < N; ++i) top = Larger::of(top, x[i]);
-    C by = shift(top);
+    for (int i = 0; i < K * V; ++i) top = Larger::of(top, x[i / V][i % V]);
+    const C by = shift(top);
     sum *= exp(max - by);
     max = top;
 #pragma unroll
-    for (int i = 0; i < N; ++i) sum += exp(x[i] - by);
+    for (int i = 0; i < K * V; ++i) sum += exp(x[i / V][i % V] - by);
   }
   // Of all threads of a Team or a ColumnTeam.
   template <class Threads> __device__ Stats join(const Threads& threads, C* parts) const {
@@ -60,15 +62,14 @@ __device__ Stats<compute_t<T>> row_stats(const T* x, const Packs<T>& packs, cons
                                          T* held) {
   using C = compute_t<T>;
   constexpr int V = kPack<T>, K = kHeldPacks<T>;
+  const int64_t step = int64_t(team.width) * V;
   Stats<C> mine;
-  for (int64_t p = team.rank; p < packs.count; p += K * team.width) {
-    C v[K * V];
-#pragma unroll
-    for (int k = 0; k < K; ++k)
-      load_part<V>(x, packs.first(p + k * team.width), packs.n, minus_infinity<C>(), v + k * V);
-    if (held)
-#pragma unroll
-      for (int k = 0; k < K; ++k) store_part<V>(held, packs.first(p + k * team.width), packs.n, v + k * V);
+  for (int64_t at = packs.first(team.rank); at < packs.n; at += K * step) {
+    Pack<T, V> tile[K];
+    load_tile(x, at, step, packs.n, packs.even, minus_infinity<T>(), tile);
+    C v[K][V];
+    widen(tile, v);
+    if (held) store_tile(held, at, step, packs.n, packs.even, v);
     mine.add(v);
   }
   return mine.join(team, parts);
@@ -86,14 +87,17 @@ template <class C> struct Normalizer {
 template <class T, class F>
 __device__ void map_row(const T* x, T* y, const Packs<T>& packs, const Team& team, const F& f) {
   using C = compute_t<T>;
-  constexpr int V = kPack<T>;
-#pragma unroll 2
-  for (int64_t p = team.rank; p < packs.count; p += team.width) {
-    C v[V];
-    load_part<V>(x, packs.first(p), packs.n, C(0), v);
+  constexpr int V = kPack<T>, K = kHeldPacks<T>;
+  const int64_t step = int64_t(team.width) * V;
+  const bool even = packs.even_in(y);
+  for (int64_t at = packs.first(team.rank); at < packs.n; at += K * step) {
+    Pack<T, V> tile[K];
+    load_tile(x, at, step, packs.n, packs.even, T{}, tile);
+    C v[K][V];
+    widen(tile, v);
 #pragma unroll
-    for (int i = 0; i < V; ++i) v[i] = f(v[i]);
-    store_part<V>(y, packs.first(p), packs.n, v);
+    for (int i = 0; i < K * V; ++i) v[i / V][i % V] = f(v[i / V][i % V]);
+    store_tile(y, at, step, packs.n, even, v);
   }
 }
 
@@ -109,26 +113,25 @@ __global__ void __launch_bounds__(kMaxBlock)
   const Team team(width);
   for (int64_t first = int64_t(blockIdx.x) * team.count; first < rows; first += int64_t(gridDim.x) * team.count) {
     const int64_t row = first + team.index;
-    const int length = row < rows ? n : 0, step = width * V;
-    const int start = team.rank * V - Packs<T>(x_ + row * n, n).shift;
     const T* x = x_ + row * n;
     T* y = y_ + row * n;
+    const Packs<T> packs(x, n);
+    const int length = row < rows ? n : 0, at = team.rank * V - packs.shift, step = width * V;
+    Pack<T, V> tile[K];
+    load_tile(x, at, step, length, packs.even, minus_infinity<T>(), tile);
     C v[K][V];
+    widen(tile, v);
     Stats<C> stats;
 #pragma unroll
-    for (int k = 0; k < K; ++k) {
-      load_part<V>(x, start + k * step, length, minus_infinity<C>(), v[k]);
-#pragma unroll
-      for (int i = 0; i < V; ++i) stats.max = Larger::of(stats.max, v[k][i]);
-    }
+    for (int i = 0; i < K * V; ++i) stats.max = Larger::of(stats.max, v[i / V][i % V]);
     stats.max = team.reduce<Larger>(stats.max, s.parts);
     const C by = stats.shift(stats.max);
 #pragma unroll
     for (int k = 0; k < K; ++k) {
-      if (start + k * step >= length) continue;
+      if (at + k * step >= length) continue;
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        C e = exp(v[k][i] - by);
+        const C e = exp(v[k][i] - by);
         stats.sum += e;
         if (!log) v[k][i] = e;
       }
@@ -136,12 +139,8 @@ __global__ void __launch_bounds__(kMaxBlock)
     stats.sum = team.reduce<Sum>(stats.sum, s.parts);
     const Normalizer<C> f(stats, log);
 #pragma unroll
-    for (int k = 0; k < K; ++k) {
-      if (start + k * step >= length) continue;
-#pragma unroll
-      for (int i = 0; i < V; ++i) v[k][i] = log ? f(v[k][i]) : v[k][i] * f.by;
-      store_part<V>(y, start + k * step, length, v[k]);
-    }
+    for (int i = 0; i < K * V; ++i) v[i / V][i % V] = log ? f(v[i / V][i % V]) : v[i / V][i % V] * f.by;
+    store_tile(y, at, step, length, packs.even_in(y), v);
   }
 }
 
@@ -203,11 +202,6 @@ __global__ void __launch_bounds__(kChunkBlock)
   map_row(x + chunk.at, y + chunk.at, Packs<T>(x + chunk.at, chunk.n), team, f);
 }
 
-// A column lies at data, `step` apart, in memory or, copied, in shared memory.
-template <class T> struct Column {
-  const T* data;
-  int64_t step;
-};
 template <class C> struct alignas(16) ColumnShared { C parts[kMaxBlock]; };  // columns may wait behind it
 
 // Where column q of (outer, n, inner) begins.
@@ -218,13 +212,13 @@ __device__ Stats<compute_t<T>> column_stats(const T* x, int64_t n, int64_t step,
                                             compute_t<T>* parts, T* held) {
   using C = compute_t<T>;
   Stats<C> mine;
-  for (int64_t j = team.y; j < n; j += kColumnUnroll * team.height) {
-    C v[kColumnUnroll];
+  for (int64_t j = team.y; j < n; j += kColumnUnroll<C> * team.height) {
+    C v[1][kColumnUnroll<C>];
 #pragma unroll
-    for (int u = 0; u < kColumnUnroll; ++u) {
+    for (int u = 0; u < kColumnUnroll<C>; ++u) {
       const int64_t at = j + u * team.height;
-      v[u] = at < n ? load<C>(x + at * step) : minus_infinity<C>();
-      if (held && at < n) store(held + at * team.width, v[u]);
+      v[0][u] = at < n ? load<C>(x + at * step) : minus_infinity<C>();
+      if (held && at < n) store(held + at * team.width, v[0][u]);
     }
     mine.add(v);
   }
@@ -297,15 +291,18 @@ template <class T>
 __device__ compute_t<T> row_gradient_sum(const T* dy, const T* y, const Packs<T>& packs, const Team& team,
                                          SoftmaxGradient<compute_t<T>> f) {
   using C = compute_t<T>;
-  constexpr int V = kPack<T>;
+  constexpr int V = kPack<T>, K = kHeldPacks<T>;
+  const int64_t step = int64_t(team.width) * V;
+  const bool even = packs.even_in(y);
   C sum = 0;
-#pragma unroll 2
-  for (int64_t p = team.rank; p < packs.count; p += team.width) {
-    C d[V], v[V];
-    load_part<V>(dy, packs.first(p), packs.n, C(0), d);
-    load_part<V>(y, packs.first(p), packs.n, C(0), v);
+  for (int64_t at = packs.first(team.rank); at < packs.n; at += K * step) {
+    Pack<T, V> d[K], v[K];
+    load_tile(dy, at, step, packs.n, packs.even, T{}, d);
+    load_tile(y, at, step, packs.n, even, T{}, v);
 #pragma unroll
-    for (int i = 0; i < V; ++i) sum += f.term(d[i], v[i]);
+    for (int k = 0; k < K; ++k)
+#pragma unroll
+      for (int i = 0; i < V; ++i) sum += f.term(from_element<C>(d[k][i]), from_element<C>(v[k][i]));
   }
   return sum;
 }
@@ -314,15 +311,19 @@ template <class T>
 __device__ void map_row_gradient(const T* dy, const T* y, T* dx, const Packs<T>& packs, const Team& team,
                                  SoftmaxGradient<compute_t<T>> f, compute_t<T> sum) {
   using C = compute_t<T>;
-  constexpr int V = kPack<T>;
-#pragma unroll 2
-  for (int64_t p = team.rank; p < packs.count; p += team.width) {
-    C d[V], v[V];
-    load_part<V>(dy, packs.first(p), packs.n, C(0), d);
-    load_part<V>(y, packs.first(p), packs.n, C(0), v);
+  constexpr int V = kPack<T>, K = kHeldPacks<T>;
+  const int64_t step = int64_t(team.width) * V;
+  const bool even = packs.even_in(y), even_dx = packs.even_in(dx);
+  for (int64_t at = packs.first(team.rank); at < packs.n; at += K * step) {
+    Pack<T, V> d[K], v[K];
+    load_tile(dy, at, step, packs.n, packs.even, T{}, d);
+    load_tile(y, at, step, packs.n, even, T{}, v);
+    C g[K][V];
 #pragma unroll
-    for (int i = 0; i < V; ++i) d[i] = f(d[i], v[i], sum);
-    store_part<V>(dx, packs.first(p), packs.n, d);
+    for (int k = 0; k < K; ++k)
+#pragma unroll
+      for (int i = 0; i < V; ++i) g[k][i] = f(from_element<C>(d[k][i]), from_element<C>(v[k][i]), sum);
+    store_tile(dx, at, step, packs.n, even_dx, g);
   }
 }
 
@@ -340,25 +341,23 @@ __global__ void __launch_bounds__(kBackwardBlock)
     const int64_t row = first + team.index;
     const T *dy = dy_ + row * n, *y = y_ + row * n;
     T* dx = dx_ + row * n;
-    const int length = row < rows ? n : 0, start = team.rank * V - Packs<T>(dy, n).shift, step = width * V;
-    C d[K][V], v[K][V], sum = 0;
-#pragma unroll
-    for (int k = 0; k < K; ++k) {
-      load_part<V>(dy, start + k * step, length, C(0), d[k]);
-      load_part<V>(y, start + k * step, length, C(0), v[k]);
-    }
+    const Packs<T> packs(dy, n);
+    const int length = row < rows ? n : 0, at = team.rank * V - packs.shift, step = width * V;
+    Pack<T, V> d[K], v[K];
+    load_tile(dy, at, step, length, packs.even, T{}, d);
+    load_tile(y, at, step, length, packs.even_in(y), T{}, v);
+    C sum = 0;
 #pragma unroll
     for (int k = 0; k < K; ++k)
 #pragma unroll
-      for (int i = 0; i < V; ++i) sum += f.term(d[k][i], v[k][i]);
+      for (int i = 0; i < V; ++i) sum += f.term(from_element<C>(d[k][i]), from_element<C>(v[k][i]));
     sum = team.reduce<Sum>(sum, s.parts);
+    C g[K][V];
 #pragma unroll
-    for (int k = 0; k < K; ++k) {
-      if (start + k * step >= length) continue;
+    for (int k = 0; k < K; ++k)
 #pragma unroll
-      for (int i = 0; i < V; ++i) d[k][i] = f(d[k][i], v[k][i], sum);
-      store_part<V>(dx, start + k * step, length, d[k]);
-    }
+      for (int i = 0; i < V; ++i) g[k][i] = f(from_element<C>(d[k][i]), from_element<C>(v[k][i]), sum);
+    store_tile(dx, at, step, length, packs.even_in(dx), g);
   }
 }
 
@@ -451,9 +450,11 @@ void softmax_backward(DType t, const void* dy_, const void* y_, void* dx_, int64
       return launch(softmax_chunk_backward_kernel<T>, grid, kChunkBlock, sizeof(RowShared<C>), dy, y, dx, partial.get(),
                     n, log);
     }
-    const TeamPlan plan = TeamPlan::of(dy, outer, n, kHeldPacks<T> / 2);
-    launch(softmax_row_backward_kernel<T>, plan.grid, plan.block, sizeof(RowShared<C>), dy, y, dx, outer, n, plan.width,
-           log);
+    const TeamPlan plan = TeamPlan::of(dy, outer, n, kHeldPacks<T>, kBackwardBlock);
+    if (plan.fits)
+      return launch(softmax_row_backward_kernel<T>, plan.grid, plan.block, sizeof(RowShared<C>), dy, y, dx, outer,
+                    int(n), plan.width, log);
+    launch(softmax_long_row_backward_kernel<T>, plan.grid, plan.block, sizeof(RowShared<C>), dy, y, dx, outer, n, log);
   });
 }
 
@@ -477,6 +478,11 @@ template <class T> struct CrossEntropy {
         spread(C(a_.smoothing / double(a_.n))) {}
 
   __device__ C weight_at(int64_t c) const { return weight ? weight[c] : C(1); }
+  template <int V> __device__ void load_weights(int64_t first, int64_t n, C (&w)[V]) const {
+#pragma unroll
+    for (int i = 0; i < V; ++i) w[i] = 1;
+    if (weight) load_line(weight, first, n, C(1), w);
+  }
   __device__ bool ignored(int64_t row) const { return a.target && a.target[row] == a.ignore_index; }
   // k_c of a probability.
   __device__ C share(C probability, C w) const { return w * (probability * (1 - smoothing) + spread); }
@@ -519,17 +525,18 @@ __global__ void __launch_bounds__(kMaxBlock)
     const C log_s = log(stats.sum);
     C all_classes = 0;
     if (ce.dense()) {
-      for (int64_t p = team.rank; p < packs.count; p += team.width) {
-        C v[V], k[V], w[V];
-        load_part<V>(x, packs.first(p), packs.n, C(0), v);
-#pragma unroll
-        for (int i = 0; i < V; ++i) k[i] = w[i] = 1;
-        if (ce.weight) load_part<V>(ce.weight, packs.first(p), packs.n, C(0), w);
-        if (ce.q) load_part<V>(ce.q + row * a.n, packs.first(p), packs.n, C(0), k);
+      const int64_t step = int64_t(width) * V;
+      for (int64_t at = packs.first(team.rank); at < packs.n; at += step) {
+        Pack<T, V> v[1], q[1];
+        C w[V];
+        load_tile(x, at, step, packs.n, packs.even, T{}, v);
+        if (ce.q) load_tile(ce.q + row * a.n, at, step, packs.n, packs.even_in(ce.q + row * a.n), T{}, q);
+        ce.load_weights(at, packs.n, w);
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-          if (packs.first(p) + i < 0 || packs.first(p) + i >= packs.n) continue;
-          all_classes += (ce.q ? ce.share(k[i], w[i]) : w[i]) * (log_s - (v[i] - stats.max));
+          if (at + i < 0 || at + i >= packs.n) continue;
+          const C k = ce.q ? ce.share(from_element<C>(q[0][i]), w[i]) : w[i];
+          all_classes += k * (log_s - (from_element<C>(v[0][i]) - stats.max));
         }
       }
       all_classes = team.reduce<Sum>(all_classes, s.parts);
@@ -682,79 +689,107 @@ template <class C> __global__ void __launch_bounds__(kMaxBlock) weight_sum_kerne
   if (threadIdx.x == 0) *sum = mine;
 }
 
-// A row is cut into pieces of `piece` elements; probabilities want it whole.
+// Of class indices; a row is cut into pieces of `piece` elements.
 template <class T>
 __global__ void __launch_bounds__(kBackwardBlock)
     cross_entropy_row_backward_kernel(const __grid_constant__ CrossEntropyArgs a, const compute_t<T>* dy,
                                       bool dy_per_row, const compute_t<T>* total, const compute_t<T>* weight_sum,
-                                      T* dx_, T* dq_, int64_t piece, int width) {
+                                      T* dx_, int64_t piece, int width) {
+  using C = compute_t<T>;
+  constexpr int V = kPack<T>, K = kHeldPacks<T> / 2;
+  const Team team(width);
+  const CrossEntropyBackward<T> ce(a, dy, dy_per_row, total, weight_sum);
+  const C* line = ce.weight && ce.smoothing != 0 ? ce.weight : nullptr;
+  const int64_t pieces = (a.n + piece - 1) / piece, units = a.outer * pieces;
+  const int step = width * V;
+  for (int64_t unit = int64_t(blockIdx.x) * team.count + team.index; unit < units;
+       unit += int64_t(gridDim.x) * team.count) {
+    const int64_t row = unit / pieces, begin = unit % pieces * piece;
+    const T* x = ce.x + row * a.n + begin;
+    T* dx = dx_ + row * a.n + begin;
+    const Packs<T> packs(x, a.n - begin < piece ? a.n - begin : piece);
+    const bool ignored = ce.ignored(row), even_dx = packs.even_in(dx);
+    const int n = int(packs.n);
+    int own = -1;
+    C m = 0, own_share = 0, factor = 0, uniform = 0;
+    if (!ignored) {
+      const int64_t t = a.target[row];
+      const C g = ce.gradient_of(row);
+      m = ce.max[row];
+      own_share = ce.own_share(t);
+      factor = g * ce.scale[row] * (own_share + ce.spread * ce.all_weights);
+      own_share *= g;
+      uniform = g * ce.spread;
+      own = t >= begin && t < begin + n ? int(t - begin) : -1;
+    }
+    for (int at = team.rank * V - packs.shift; at < n; at += K * step) {
+      Pack<T, V> tile[K];
+      load_tile(x, at, step, n, packs.even, T{}, tile);
+      C d[K][V];
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+        const int first = at + k * step;
+        C w[V];
+#pragma unroll
+        for (int i = 0; i < V; ++i) w[i] = 1;
+        if (line) load_line(line + begin, first, n, C(0), w);
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+          const C less = uniform * w[i] + (first + i == own ? own_share : C(0));
+          d[k][i] = ignored ? C(0) : exp(from_element<C>(tile[k][i]) - m) * factor - less;
+        }
+      }
+      store_tile(dx, at, step, n, even_dx, d);
+    }
+  }
+}
+
+// Of class probabilities.
+template <class T>
+__global__ void __launch_bounds__(kBackwardBlock)
+    cross_entropy_probability_backward_kernel(const __grid_constant__ CrossEntropyArgs a, const compute_t<T>* dy,
+                                              bool dy_per_row, const compute_t<T>* total, T* dx_, T* dq_, int width) {
   using C = compute_t<T>;
   constexpr int V = kPack<T>;
   auto& s = shared<RowShared<C>>();
   const Team team(width);
-  const CrossEntropyBackward<T> ce(a, dy, dy_per_row, total, weight_sum);
-  const int64_t pieces = (a.n + piece - 1) / piece, units = a.outer * pieces;
-  for (int64_t first = int64_t(blockIdx.x) * team.count; first < units; first += int64_t(gridDim.x) * team.count) {
-    const int64_t unit = first + team.index, row = unit / pieces, begin = unit % pieces * piece;
-    const bool here = unit < units;
-    const Packs<T> packs(ce.x + row * a.n + begin, !here ? 0 : a.n - begin < piece ? a.n - begin : piece);
-    const T* x = ce.x + row * a.n + begin;
-    const T* q = ce.q ? ce.q + row * a.n + begin : nullptr;
-    const C* weight = ce.weight ? ce.weight + begin : nullptr;
-    T* dx = dx_ + row * a.n + begin;
-    C m = 0, p_scale = 0, g = 0, factor = 0, own = 0;
-    int64_t t = -1;
-    const bool live = here && !ce.ignored(row);
-    if (live) {
-      m = ce.max[row];
-      p_scale = ce.scale[row];
-      g = ce.gradient_of(row);
-    }
-    if (live && a.target) {
-      own = ce.own_share(a.target[row]);
-      factor = g * p_scale * (own + ce.spread * ce.all_weights);
-      own *= g;
-      t = a.target[row] - begin;
-    }
-    if (q) {
-      for (int64_t p = team.rank; p < packs.count; p += width) {
-        C k[V], w[V];
+  const CrossEntropyBackward<T> ce(a, dy, dy_per_row, total, nullptr);
+  const int64_t step = int64_t(width) * V;
+  for (int64_t first = int64_t(blockIdx.x) * team.count; first < a.outer; first += int64_t(gridDim.x) * team.count) {
+    const int64_t row = first + team.index;
+    const T *x = ce.x + row * a.n, *q = ce.q + row * a.n;
+    const Packs<T> packs(x, row < a.outer ? a.n : 0);
+    const bool even_q = packs.even_in(q);
+    C factor = 0;
+    for (int64_t at = packs.first(team.rank); at < packs.n; at += step) {
+      Pack<T, V> share[1];
+      C w[V];
+      load_tile(q, at, step, packs.n, even_q, T{}, share);
+      ce.load_weights(at, packs.n, w);
 #pragma unroll
-        for (int i = 0; i < V; ++i) w[i] = 1;
-        load_part<V>(q, packs.first(p), packs.n, C(0), k);
-        if (weight) load_part<V>(weight, packs.first(p), packs.n, C(0), w);
+      for (int i = 0; i < V; ++i)
+        if (at + i >= 0 && at + i < packs.n) factor += ce.share(from_element<C>(share[0][i]), w[i]);
+    }
+    factor = team.reduce<Sum>(factor, s.parts);
+    if (row >= a.outer) continue;
+    const C m = ce.max[row], p_scale = ce.scale[row], g = ce.gradient_of(row);
+    const C log_s = -log(p_scale), g_q = g * (1 - ce.smoothing);
+    T *dx = dx_ + row * a.n, *dq = dq_ ? dq_ + row * a.n : nullptr;
+    factor *= p_scale;
+    for (int64_t at = packs.first(team.rank); at < packs.n; at += step) {
+      Pack<T, V> v[1], share[1];
+      C w[V], d[1][V], d_q[1][V];
+      load_tile(x, at, step, packs.n, packs.even, T{}, v);
+      load_tile(q, at, step, packs.n, even_q, T{}, share);
+      ce.load_weights(at, packs.n, w);
 #pragma unroll
-        for (int i = 0; i < V; ++i)
-          if (packs.first(p) + i >= 0 && packs.first(p) + i < packs.n) factor += ce.share(k[i], w[i]);
+      for (int i = 0; i < V; ++i) {
+        const C centred = from_element<C>(v[0][i]) - m;
+        d[0][i] = (exp(centred) * factor - ce.share(from_element<C>(share[0][i]), w[i])) * g;
+        d_q[0][i] = (log_s - centred) * g_q * w[i];
       }
-      factor = p_scale * team.reduce<Sum>(factor, s.parts);
-    }
-    const C log_s = q ? -log(p_scale) : C(0), uniform = g * ce.spread;
-#pragma unroll 2
-    for (int64_t p = team.rank; p < packs.count; p += width) {
-      const int64_t at = packs.first(p);
-      C v[V], k[V], w[V];
-      load_part<V>(x, at, packs.n, C(0), v);
-#pragma unroll
-      for (int i = 0; i < V; ++i) w[i] = 1;
-      if (weight && ce.dense()) load_part<V>(weight, at, packs.n, C(0), w);
-      if (q) {
-        load_part<V>(q, at, packs.n, C(0), k);
-#pragma unroll
-        for (int i = 0; i < V; ++i) {
-          const C centred = v[i] - m;
-          v[i] = (exp(centred) * factor - ce.share(k[i], w[i])) * g;
-          k[i] = (log_s - centred) * (g * (1 - ce.smoothing)) * w[i];
-        }
-        if (dq_) store_part<V>(dq_ + row * a.n + begin, at, packs.n, k);
-      } else {
-#pragma unroll
-        for (int i = 0; i < V; ++i) {
-          const C less = uniform * w[i] + (at + i == t ? own : C(0));
-          v[i] = live ? exp(v[i] - m) * factor - less : C(0);
-        }
-      }
-      store_part<V>(dx, at, packs.n, v);
+      store_tile(dx, at, step, packs.n, packs.even_in(dx), d);
+      if (dq) store_tile(dq, at, step, packs.n, packs.even_in(dq), d_q);
     }
   }
 }
@@ -816,11 +851,16 @@ void cross_entropy_backward(DType t, const CrossEntropyArgs& a, const void* dy_,
       return launch(cross_entropy_column_backward_kernel<T>, plan.grid, plan.block, sizeof(ColumnShared<C>), a, dy,
                     dy_per_row, total, weight_sum, dx, dq, plan.width);
     }
-    const int64_t piece = a.target && a.n > kChunk ? kChunk : a.n;
-    const TeamPlan plan =
-        TeamPlan::of(static_cast<const T*>(a.x), a.outer * ceil_div(a.n, piece), piece, kHeldPacks<T>, kBackwardBlock);
-    launch(cross_entropy_row_backward_kernel<T>, plan.grid, plan.block, sizeof(RowShared<C>), a, dy, dy_per_row, total,
-           weight_sum, dx, dq, piece, plan.width);
+    const T* x = static_cast<const T*>(a.x);
+    if (a.probabilities) {
+      const TeamPlan plan = TeamPlan::of(x, a.outer, a.n, kHeldPacks<T>, kBackwardBlock);
+      return launch(cross_entropy_probability_backward_kernel<T>, plan.grid, plan.block, sizeof(RowShared<C>), a, dy,
+                    dy_per_row, total, dx, dq, plan.width);
+    }
+    const int64_t piece = a.n > kChunk ? kChunk : a.n;
+    const TeamPlan plan = TeamPlan::of(x, a.outer * ceil_div(a.n, piece), piece, kHeldPacks<T>, kBackwardBlock);
+    launch(cross_entropy_row_backward_kernel<T>, plan.grid, plan.block, 0, a, dy, dy_per_row, total, weight_sum, dx,
+           piece, plan.width);
   });
 }
 
@@ -859,22 +899,16 @@ void nll_backward(DType t, const CrossEntropyArgs& a, const void* dy, bool dy_pe
   });
 }
 
-using Position = unsigned long long;
-
 __global__ void find_bad_class_kernel(const int64_t* __restrict__ target, int64_t n, int64_t classes,
-                                      int64_t ignore_index, Position* first_bad) {
-  Position mine = ~Position(0);
-  for (int64_t i = first_item(); i < n && mine == ~Position(0); i += item_step())
-    if ((target[i] < 0 || target[i] >= classes) && target[i] != ignore_index) mine = Position(i);
-  if (mine != ~Position(0)) atomicMin(first_bad, mine);
+                                      int64_t ignore_index, BadPosition* bad) {
+  for (int64_t i = first_item(); i < n; i += item_step())
+    if ((target[i] < 0 || target[i] >= classes) && target[i] != ignore_index) report_bad(bad, i);
 }
 
 int64_t find_bad_class(const int64_t* target, int64_t n, int64_t classes, int64_t ignore_index) {
-  Scratch<Position> first_bad(1);
-  const Position none = ~Position(0);
-  copy_in(first_bad, &none, sizeof none);
-  launch(find_bad_class_kernel, grid_for(n, 256), 256, 0, target, n, classes, ignore_index, first_bad.get());
-  return int64_t(read(first_bad.get()));
+  FirstBad bad;
+  launch(find_bad_class_kernel, grid_for(n, 256), 256, 0, target, n, classes, ignore_index, bad.get());
+  return bad.result();
 }
 
 }  // namespace
