@@ -114,7 +114,7 @@ Pair& pair() {
 }
 
 void check_not_captured(cudaStream_t stream) {
-  if (recorder(stream))
+  if (recorder(stream) || is_refreshing())
     throw std::runtime_error(
         "cuda: a value is wanted on the host while a graph is captured, which runs nothing yet: .item(), .numpy(), "
         "printing and shapes that depend on values cannot be part of a graph");
@@ -144,6 +144,7 @@ void scratch_release(void* data, size_t) { allocator(device_in_use()).release(da
 
 void copy_in(void* device, const void* host, size_t bytes) {
   if (bytes == 0) return;
+  if (is_refreshing()) return refresh(host, bytes);
   const int index = device_in_use();
   cudaStream_t s = stream();
   if (Graph* graph = recorder(s)) {  // every replay reads the same bytes
@@ -169,20 +170,20 @@ void copy_out(void* host, const void* device, size_t bytes) {
 
 void copy_in_async(void* device, const void* host, size_t bytes) {
   cudaStream_t s = stream();
-  if (bytes == 0 || !is_pinned(host)) return copy_in(device, host, bytes);
+  if (bytes == 0 || is_refreshing() || !is_pinned(host)) return copy_in(device, host, bytes);
   check_cuda(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, s), "copying to the device");
   pinned_in_use(host, device_in_use(), s);
 }
 
 void copy_out_async(void* host, const void* device, size_t bytes) {
   cudaStream_t s = stream();
-  if (bytes == 0 || !is_pinned(host)) return copy_out(host, device, bytes);
+  if (bytes == 0 || is_refreshing() || !is_pinned(host)) return copy_out(host, device, bytes);
   check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, s), "copying from the device");
   pinned_in_use(host, device_in_use(), s);
 }
 
 void copy_within(void* to, const void* from, size_t bytes) {
-  if (bytes == 0) return;
+  if (bytes == 0 || is_refreshing()) return;
   const int target = device_count() > 1 ? device_of(to) : 0, source = device_count() > 1 ? device_of(from) : 0;
   cudaStream_t s = current_stream(target);
   if (source == target)
@@ -195,8 +196,13 @@ void copy_within(void* to, const void* from, size_t bytes) {
   order(target, s, current_stream(source));  // what `from` holds is not overwritten before it has been read
 }
 
+const uint64_t* replay_words() {
+  Graph* graph = recorder(stream());
+  return graph ? graph->words() : nullptr;
+}
+
 void zero(void* device, size_t bytes) {
-  if (bytes) check_cuda(cudaMemsetAsync(device, 0, bytes, stream()), "clearing memory");
+  if (bytes && !is_refreshing()) check_cuda(cudaMemsetAsync(device, 0, bytes, stream()), "clearing memory");
 }
 
 }  // namespace gg::cuda

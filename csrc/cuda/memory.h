@@ -14,6 +14,8 @@ void zero(void* device, size_t bytes);
 int multiprocessors();
 // 10 times the compute capability of the device in use: 75, 80, 86, 90, ... Kernels for newer hardware ask first.
 int architecture();
+// While a graph is captured: the generator's key and how far it has moved since, as each replay finds them. Else null.
+const uint64_t* replay_words();
 // Bytes of shared memory that one block can have there.
 size_t shared_limit();
 

@@ -228,10 +228,14 @@ void bind_graphs(py::module_& m) {
       .def(py::init<>())
       .def("begin", [](Graph& g, uint64_t pool, const std::string& mode) { g.begin(pool, capture_mode(mode)); })
       .def("end", &Graph::end)
+      .def("cancel", &Graph::cancel)
       .def("replay", &Graph::replay)
       .def("reset", &Graph::reset)
       .def("pool", &Graph::pool)
-      .def("nodes", &Graph::nodes);
+      .def("nodes", &Graph::nodes)
+      .def("kept", &Graph::kept)
+      .def("begin_refresh", &Graph::begin_refresh)
+      .def("end_refresh", &Graph::end_refresh);
 }
 
 void* let_go() { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; }

@@ -2,6 +2,7 @@
 // "Parallel random numbers: as easy as 1, 2, 3"); the same words as on the CPU.
 #pragma once
 #include "cuda/language.h"
+#include "cuda/memory.h"
 
 namespace gg::cuda {
 
@@ -23,6 +24,19 @@ struct Philox {
       k1 += 0xBB67AE85u;
     }
   }
+};
+
+// Where a kernel's random words come from. A graph freezes its kernels' arguments, but every replay draws new numbers:
+// there key and counter depend on two words in device memory, which the replay writes.
+class Draws {
+ public:
+  Draws(uint64_t key, uint64_t counter) : key_(key), counter_(counter), replay_(replay_words()) {}
+  __device__ uint64_t key() const { return replay_ ? replay_[0] : key_; }
+  __device__ uint64_t counter() const { return replay_ ? counter_ + replay_[1] : counter_; }
+
+ private:
+  uint64_t key_, counter_;
+  const uint64_t* replay_;
 };
 
 }  // namespace gg::cuda

@@ -12,6 +12,7 @@
 
 #include "core/check.h"
 #include "cuda/allocator.h"
+#include "cuda/graph.h"
 #include "cuda/memory.h"
 
 #if !defined(GG_CUDA_ARCHS)
@@ -332,6 +333,7 @@ bool is_capturing(cudaStream_t stream) {
 }
 
 void start_kernel(const void* kernel, unsigned cluster, dim3 grid, dim3 block, size_t shared_bytes, void** arguments) {
+  if (is_refreshing()) return;
   allow(kernel, device_in_use(), shared_bytes, cluster);
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;

@@ -24,6 +24,7 @@ void zero(void* device, size_t bytes) { memset(device, 0, bytes); }
 int multiprocessors() { return 2; }
 int architecture() { return simt::settings().architecture; }
 size_t shared_limit() { return simt::kMaxShared; }
+const uint64_t* replay_words() { return nullptr; }
 
 }  // namespace gg::cuda
 
