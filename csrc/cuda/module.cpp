@@ -157,6 +157,11 @@ void bind_devices(py::module_& m) {
   m.def("use_device", use_device);
   m.def("properties", properties_dict);
   m.def("synchronize", synchronize_device);
+  m.def("device_of", [](uintptr_t data) {
+    cudaPointerAttributes a;
+    check_cuda(cudaPointerGetAttributes(&a, reinterpret_cast<void*>(data)), "asking where memory is");
+    return a.device;
+  });
   m.def("can_access_peer", [](int device, int peer) {
     int can = 0;
     check_cuda(cudaDeviceCanAccessPeer(&can, device, peer), "asking whether a device reaches another");

@@ -135,7 +135,7 @@ bool dtype_from(PyObject* o, DType* out) {
 }
 
 PyObject* device_object(Device d) {
-  static PyObject* known[3][128];  // made when first asked for: a tensor's device is asked for often
+  static PyObject* known[3][128];  // tensors of one device have one device object
   PyObject*& object = known[int(d.type)][d.index];
   if (!object) object = pybind11::cast(DeviceTag{d}).release().ptr();
   return Py_NewRef(object);

@@ -90,13 +90,13 @@ Storage* borrowed_storage(Device device, void* data, int64_t bytes, PyObject* ow
   return s;
 }
 
-// from_cuda_memory(owner, address, dtype, shape, strides in items or None): a tensor over memory on a GPU.
+// from_cuda_memory(owner, address, dtype, shape, strides in items or None, device): a tensor over memory on a GPU.
 PyObject* from_cuda_memory(PyObject*, PyObject* args) {
-  PyObject *owner, *kind, *sizes, *steps;
+  PyObject *owner, *kind, *sizes, *steps, *place;
   unsigned long long address;
-  if (!PyArg_ParseTuple(args, "OKOOO", &owner, &address, &kind, &sizes, &steps)) return nullptr;
+  if (!PyArg_ParseTuple(args, "OKOOOO", &owner, &address, &kind, &sizes, &steps, &place)) return nullptr;
   try {
-    const Device device{DeviceType::Cuda, 0};
+    const Device device = From<Device>::from(place, {"tensor", "device"});
     backend(device);
     const DType dtype = From<DType>::from(kind, {"tensor", "dtype"});
     const Dims shape = From<Dims>::from(sizes, {"tensor", "shape"});

@@ -6,6 +6,7 @@ plain assignment makes an op's function a method, so a method call costs no more
 
 from __future__ import annotations
 
+import importlib
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -222,15 +223,15 @@ class Tensor(core.TensorBase):
     ) -> Any:
         if self.requires_grad:
             raise BufferError("dlpack: this tensor requires grad; use .detach() first")
-        x = self._alias()
-        if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
+        x, here = self._alias(), self.__dlpack_device__()
+        if dl_device is not None and tuple(dl_device) != here:
             if tuple(dl_device) != (_DL_CPU, 0) or copy is False:
                 raise BufferError(f"dlpack: a tensor on {self.device} is not on device {tuple(dl_device)}")
             x = x.cpu()
         elif copy:
             x = x.clone()
-        if x.is_cuda and stream not in (None, 1, -1):  # work is in the order of stream 1, the default stream
-            core.synchronize(x.device)
+        if x.is_cuda and stream != -1:  # who asks works on that stream, None being the default one
+            _let_wait(x.device, stream or 1, _stream_of(x.device))
         return core.to_dlpack(x)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -255,7 +256,7 @@ class Tensor(core.TensorBase):
             "data": (self.data_ptr() if self.numel() else 0, False),
             "strides": strides,
             "version": 3,
-            "stream": 1,
+            "stream": _stream_of(self.device),
         }
 
     def tolist(self) -> Any:
@@ -936,8 +937,30 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
     """
     if not hasattr(ext_tensor, "__dlpack__"):
         return core.from_dlpack_capsule(ext_tensor)
-    kind, _ = ext_tensor.__dlpack_device__()
-    return core.from_dlpack_capsule(ext_tensor.__dlpack__(stream=1) if kind == _DL_CUDA else ext_tensor.__dlpack__())
+    kind, index = ext_tensor.__dlpack_device__()
+    if kind == _DL_CUDA:
+        return core.from_dlpack_capsule(ext_tensor.__dlpack__(stream=_stream_of(core.device("cuda", index))))
+    return core.from_dlpack_capsule(ext_tensor.__dlpack__())
+
+
+def _cuda_module() -> Any:
+    return importlib.import_module("glassgrad._cuda")
+
+
+def _stream_of(device: Any) -> int:
+    """The current stream of a GPU, as a number."""
+    return int(_cuda_module().current_stream(device.index))
+
+
+def _let_wait(device: Any, waiting: int, busy: int) -> None:
+    """What a stream of a GPU is given from now on waits for what another has under way."""
+    if waiting == busy:
+        return
+    cuda = _cuda_module()
+    event = cuda.make_event(device.index, False, False, False)
+    cuda.event_record(event, busy)
+    cuda.stream_wait_event(waiting, event)
+    cuda.destroy_event(event)
 
 
 def _from_gpu(data: Any) -> Tensor:
@@ -954,9 +977,10 @@ def _from_gpu(data: Any) -> Tensor:
         if any(s % numbers.itemsize for s in strides):
             raise ValueError(f"tensor: strides {strides} of a CUDA array of {numbers} are no multiples of its items")
         strides = tuple(s // numbers.itemsize for s in strides)
-    x = core.from_cuda_memory(data, pointer or 0, dtype, about["shape"], strides)
-    if about.get("stream") not in (None, 1):  # its work may still be under way on a stream of its own
-        core.synchronize(x.device)
+    device = core.device("cuda", _cuda_module().device_of(pointer) if pointer else 0)
+    x = core.from_cuda_memory(data, pointer or 0, dtype, about["shape"], strides, device)
+    if about.get("stream") is not None:
+        _let_wait(device, _stream_of(device), about["stream"])
     return x.clone() if read_only else x
 
 

@@ -170,9 +170,10 @@ std::tuple<Array, std::optional<Array>, std::optional<Array>> unique(const Array
   if (want_counts) {
     counts = Array::empty({count}, DType::Int64, x.device());
     const Array next = begin.view({count}, {1}, 1);
+    const double no_parameters[kMaxParams] = {};
     if (count)
       elementwise_kernels(x.device())
-          .binary(Binary::Sub, DType::Int64, make_loop<3>({&*counts, &next, &first}), nullptr);
+          .binary(Binary::Sub, DType::Int64, make_loop<3>({&*counts, &next, &first}), no_parameters);
   }
   if (dim && x.ndim()) values = Rows::move_axis(values, 0, d).contiguous();
   return {values, inverse, counts};

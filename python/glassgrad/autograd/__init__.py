@@ -64,7 +64,7 @@ def _first_gradients(op: str, outputs: list[Any], given: Any) -> list[Any]:
             raise core.ShapeError(
                 f"{op}: a gradient {tuple(dy.shape)} for an output {tuple(y.shape)}: the shapes must be the same"
             )
-        elif dy.device != y.device:
+        elif dy.device is not y.device:
             raise ValueError(f"{op}: a gradient on {dy.device} for an output on {y.device}: move it with .to(device)")
     return gradients
 

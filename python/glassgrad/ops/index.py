@@ -252,7 +252,7 @@ def getitem(input: Tensor, key: Any) -> Tensor:
     if isinstance(key, core.TensorBase) and key.ndim and input.ndim:
         if key.dtype is core.int64:
             return IndexGet.apply(input, "index", (0,), (key,), True)
-        if key.dtype is core.bool and key.shape == input.shape:
+        if key.dtype is core.bool and key.shape == input.shape and key.device is input.device:
             return MaskedSelect.apply(input, key)
     k = Key(input, key)
     if k.view is not None:
@@ -269,7 +269,7 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
 
         value, is_tensor = as_tensor(value), True
     is_mask = isinstance(key, core.TensorBase) and key.dtype is core.bool and key.shape == input.shape
-    if is_mask and (not is_tensor or value.ndim == 0):
+    if is_mask and (not is_tensor or value.ndim == 0) and key.device is input.device:
         masked_fill_(input, key, value)
         return
     axes: Sequence[int] = ()
