@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -99,15 +100,15 @@ def promote_types(type1: Any, type2: Any) -> Any:
 def config() -> dict[str, Any]:
     """What this build can do and what it uses, for a bug report.
 
-    >>> gg.config()["devices"]
-    ['cpu']
+    >>> gg.config()["devices"][0]
+    'cpu'
     """
     return {
         "version": _version(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "compiler": core.compiler(),
-        "devices": ["cpu"],
+        "devices": ["cpu", *(name for name in ("cuda", "simt") if find_spec(f"glassgrad._{name}"))],
         "isa": core.get_isa(),
         "isas": list(core.supported_isas()),
         "threads": core.get_num_threads(),

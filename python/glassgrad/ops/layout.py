@@ -1014,16 +1014,19 @@ def type_(input: Tensor, dtype: Any = None) -> Any:
     >>> gg.zeros(1).type()
     'glassgrad.FloatTensor'
     """
-    return f"glassgrad.{_TYPE_NAMES[input.dtype]}Tensor" if dtype is None else to(input, dtype)
+    if dtype is not None:
+        return to(input, dtype)
+    where = "" if input.device.type == "cpu" else f"{input.device.type}."
+    return f"glassgrad.{where}{_TYPE_NAMES[input.dtype]}Tensor"
 
 
 def type_as(input: Tensor, other: Tensor) -> Tensor:
-    """`input` in the dtype of `other`.
+    """`input` in the dtype of `other` and on its device.
 
     >>> gg.ones(1).type_as(gg.tensor([1]))
     tensor([1])
     """
-    return to(input, other.dtype)
+    return to(input, other)
 
 
 def dim(input: Tensor) -> int:
