@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-_CPU = core.device("cpu")
+_CPU: Any = core.empty((), core.bool).device  # tensors of one device have one device object
 _DL_CPU, _DL_CUDA = 1, 2  # DLPack's numbers of device types
 
 
@@ -338,7 +338,7 @@ class Tensor(core.TensorBase):
 
     def cpu(self) -> Tensor:
         """This tensor on the CPU."""
-        return self if self.device == _CPU else self.to(_CPU)
+        return self if self.device is _CPU else self.to(_CPU)
 
     def cuda(self, device: Any = None, non_blocking: bool = False) -> Tensor:
         """This tensor on a GPU: the first, that of a number, or a device."""
