@@ -66,11 +66,12 @@ template <int N> struct Offsets {
     }
   }
 
-  // Byte offsets of element i, counted row by row.
+  // Byte offsets of element i, counted row by row. (Not unrolled: axes are few, and registers are occupancy.)
   __device__ void at(int64_t i, int64_t (&offset)[N]) const {
     for (int k = 0; k < N; ++k) offset[k] = 0;
     if (small) {
       uint32_t rest = uint32_t(i);
+#pragma unroll 1
       for (int d = ndim - 1; d > 0; --d) {
         uint32_t q = divisor[d].quotient(rest), r = rest - q * uint32_t(shape[d]);
         for (int k = 0; k < N; ++k) offset[k] += int64_t(r) * stride[k][d];
@@ -78,6 +79,7 @@ template <int N> struct Offsets {
       }
       for (int k = 0; k < N; ++k) offset[k] += int64_t(rest) * stride[k][0];
     } else {
+#pragma unroll 1
       for (int d = ndim - 1; d > 0; --d) {
         int64_t q = i / shape[d], r = i - q * shape[d];
         for (int k = 0; k < N; ++k) offset[k] += r * stride[k][d];

@@ -35,8 +35,7 @@ DType operand_dtype(const Info& op, DType t) {
 
 // A new array of this shape, laid out as the first operand of the same shape that is dense under some order of its
 // axes.
-template <int N> Array result(const Dims& shape, DType dtype, const Array* const (&operands)[N]) {
-  Device device = operands[0]->device();
+template <int N> Array result(const Dims& shape, DType dtype, Device device, const Array* const (&operands)[N]) {
   for (const Array* x : operands) {
     if (x->shape() != shape) continue;
     if (x->is_contiguous()) break;
@@ -90,27 +89,39 @@ Dims broadcast(const char* op, const Array& a, const Array& b) {
   return shape;
 }
 
-// The device on which operands of several meet: that of one beside the CPU.
-template <int N> Device meeting_place(const Array* const (&operands)[N]) {
-  for (const Array* x : operands)
-    if (x->device() != Device{}) return x->device();
-  return {};
-}
+// The operands of an op as its kernel takes them: numbers and 0-d tensors of the CPU may stand beside tensors of a
+// device.
+template <int N> struct Together {
+  Array numbers[N];
+  const Array* operands[N];
+  unsigned on_host = 0;  // as in ElementwiseKernels
 
-// The operands where the op runs. Numbers and 0-d tensors of the CPU may stand beside tensors of a device.
-template <int N> void bring_together(const char* op, const Array* const (&operands)[N], Array (&together)[N]) {
-  const Device device = meeting_place(operands);
-  for (int i = 0; i < N; ++i) {
-    together[i] = operands[i]->beside(device);
-    check_same_device(op, together[0], together[i]);
+  Together(const char* op, DType t, const Array* const (&given)[N]) {
+    const Array* there = given[0];
+    for (const Array* x : given)
+      if (x->device() != Device{}) there = x;
+    for (int i = 0; i < N; ++i) {
+      operands[i] = given[i];
+      if (given[i]->device() == there->device()) continue;
+      if (given[i]->device() != Device{} || given[i]->ndim() > 0) check_same_device(op, *there, *given[i]);
+      numbers[i] = given[i]->to(compute_type(t));
+      operands[i] = &numbers[i];
+      on_host |= 2u << i;
+    }
   }
-}
+  // Of a device where one has an operand; a result goes there.
+  Device device() const {
+    for (int i = 0; i < N; ++i)
+      if (!(on_host & 2u << i)) return operands[i]->device();
+    return {};
+  }
+};
 
 Array run_unary(Unary op, const Array& x, const double* params) {
   const Info& info = kUnary[int(op)];
   DType t = operand_dtype(info, x.dtype());
   const Array* operands[] = {&x};
-  Array y = result(x.shape(), info.kind == Kind::Predicate ? DType::Bool : t, operands);
+  Array y = result(x.shape(), info.kind == Kind::Predicate ? DType::Bool : t, x.device(), operands);
   elementwise_kernels(x.device()).unary(op, compute_type(t), loop_over(y, operands), params);
   return y;
 }
@@ -121,7 +132,7 @@ Array run_unary_backward(Unary op, const Array& saved, const Array& dy, const do
   check_same_shape(name, "saved", saved, "dy", dy);
   check_same_device(name, saved, dy);
   const Array* operands[] = {&saved, &dy};
-  Array dx = result(saved.shape(), saved.dtype(), operands);
+  Array dx = result(saved.shape(), saved.dtype(), dy.device(), operands);
   elementwise_kernels(dy.device()).unary_backward(op, compute_type(saved.dtype()), loop_over(dx, operands), params);
   return dx;
 }
@@ -150,15 +161,10 @@ Array run_binary(Binary op, const Array& a, const Array& b, const double* params
   const Info& info = kBinary[int(op)];
   Dims shape = broadcast(info.name, a, b);
   DType t = binary_dtype(op, a, b);
-  auto run = [&](const Array* const(&operands)[2]) {
-    Array y = result(shape, info.kind == Kind::Predicate ? DType::Bool : t, operands);
-    elementwise_kernels(y.device()).binary(op, compute_type(t), loop_over(y, operands), params);
-    return y;
-  };
-  if (a.device() == b.device()) return run({&a, &b});
-  Array together[2];
-  bring_together(info.name, {&a, &b}, together);
-  return run({&together[0], &together[1]});
+  const Together<2> x(info.name, t, {&a, &b});
+  Array y = result(shape, info.kind == Kind::Predicate ? DType::Bool : t, x.device(), x.operands);
+  elementwise_kernels(y.device()).binary(op, compute_type(t), loop_over(y, x.operands), x.on_host, params);
+  return y;
 }
 
 // a = op(a, b) in a's own memory; false where the result has another shape or dtype, or b lies across a.
@@ -167,13 +173,9 @@ bool run_binary_into(Binary op, const Array& a, const Array& b, const double* pa
   if (!broadcast_shapes(a.shape(), b.shape(), &shape) || shape != a.shape() || overlaps(a, b)) return false;
   DType t = binary_dtype(op, a, b);
   if (t != a.dtype()) return false;
-  if (a.device() != b.device()) {
-    Array there = b.beside(a.device());
-    check_same_device(kBinary[int(op)].name, a, there);
-    return run_binary_into(op, a, there, params);
-  }
-  const Array* operands[] = {&a, &b};
-  elementwise_kernels(a.device()).binary(op, compute_type(t), loop_over(a, operands), params);
+  if (a.device() == Device{}) check_same_device(kBinary[int(op)].name, a, b);
+  const Together<2> x(kBinary[int(op)].name, t, {&a, &b});
+  elementwise_kernels(a.device()).binary(op, compute_type(t), loop_over(a, x.operands), x.on_host, params);
   bump_version(a);
   return true;
 }
@@ -190,15 +192,10 @@ Array run_ternary(Ternary op, const Array& a, const Array& b, const Array& c, co
   bool selects = op == Ternary::Where;
   check<DTypeError>(!selects || a.dtype() == DType::Bool, info.name, ": condition ", a, " must be bool");
   DType t = operand_dtype(info, selects ? result_type(b, c) : result_type(a, b, c));
-  auto run = [&](const Array* const(&operands)[3]) {
-    Array y = result(shape, t, operands);
-    elementwise_kernels(y.device()).ternary(op, compute_type(t), loop_over(y, operands), params);
-    return y;
-  };
-  if (a.device() == b.device() && b.device() == c.device()) return run({&a, &b, &c});
-  Array together[3];
-  bring_together(info.name, {&a, &b, &c}, together);
-  return run({&together[0], &together[1], &together[2]});
+  const Together<3> x(info.name, t, {&a, &b, &c});
+  Array y = result(shape, t, x.device(), x.operands);
+  elementwise_kernels(y.device()).ternary(op, compute_type(t), loop_over(y, x.operands), x.on_host, params);
+  return y;
 }
 
 // Python's functions of an op with as many numeric parameters as Count has entries.

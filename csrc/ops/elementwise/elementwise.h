@@ -154,8 +154,9 @@ struct ElementwiseKernels {
   void (*unary)(Unary op, DType compute, const Loop<2>& loop, const double* params);
   // dx = dy f'(.), from what the op's gradient is a function of (x or y). Loop operands: dx, saved, dy.
   void (*unary_backward)(Unary op, DType compute, const Loop<3>& loop, const double* params);
-  void (*binary)(Binary op, DType compute, const Loop<3>& loop, const double* params);
-  void (*ternary)(Ternary op, DType compute, const Loop<4>& loop, const double* params);
+  // Bit k of on_host says that operand k is one element of the compute type in host memory.
+  void (*binary)(Binary op, DType compute, const Loop<3>& loop, unsigned on_host, const double* params);
+  void (*ternary)(Ternary op, DType compute, const Loop<4>& loop, unsigned on_host, const double* params);
   // Whether any element is zero: a whole number must not be divided by it. Operand 0 is read.
   bool (*has_zero)(const Loop<1>& loop);
 };

@@ -255,10 +255,10 @@ void unary(Unary op, DType compute, const Loop<2>& loop, const double* params) {
 void unary_backward(Unary op, DType compute, const Loop<3>& loop, const double* params) {
   evaluate(kGrad[int(op)], compute, loop, params);
 }
-void binary(Binary op, DType compute, const Loop<3>& loop, const double* params) {
+void binary(Binary op, DType compute, const Loop<3>& loop, unsigned, const double* params) {
   evaluate(kBinary[int(op)], compute, loop, params);
 }
-void ternary(Ternary op, DType compute, const Loop<4>& loop, const double* params) {
+void ternary(Ternary op, DType compute, const Loop<4>& loop, unsigned, const double* params) {
   evaluate(kTernary[int(op)], compute, loop, params);
 }
 

@@ -173,7 +173,7 @@ std::tuple<Array, std::optional<Array>, std::optional<Array>> unique(const Array
     const double no_parameters[kMaxParams] = {};
     if (count)
       elementwise_kernels(x.device())
-          .binary(Binary::Sub, DType::Int64, make_loop<3>({&*counts, &next, &first}), no_parameters);
+          .binary(Binary::Sub, DType::Int64, make_loop<3>({&*counts, &next, &first}), 0, no_parameters);
   }
   if (dim && x.ndim()) values = Rows::move_axis(values, 0, d).contiguous();
   return {values, inverse, counts};
