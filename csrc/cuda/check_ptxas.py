@@ -18,9 +18,12 @@ SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 SERIALISED = re.compile(r"\(C75(0[89]|1\d)\)")
 
 
-def hot_kernels(source: str) -> list[str]:
-    """The names of a source's hot kernels."""
-    return re.findall(r"^// hot: no spills$.*?(\w+_kernel)\(", source, re.M | re.S)
+def hot_kernels(source: Path) -> list[str]:
+    """The names of the hot kernels of a source and of the headers of this folder that it includes."""
+    text = source.read_text()
+    for header in re.findall(r'^#include "cuda/(\S+)"', text, re.M):
+        text += (Path(__file__).parent / header).read_text()
+    return re.findall(r"^// hot: no spills$.*?(\w+_kernel)\(", text, re.M | re.S)
 
 
 def is_named(mangled: str, name: str) -> bool:
@@ -61,7 +64,7 @@ def main(command: list[str]) -> int:
     source = next((word for word in command if word.endswith(".cu")), None)
     if done.returncode or source is None:
         return done.returncode
-    found = faults(done.stderr, hot_kernels(Path(source).read_text()))
+    found = faults(done.stderr, hot_kernels(Path(source)))
     for fault in found:
         print(f"{source}: error: {fault}", file=sys.stderr)
     if found and "-o" in command:  # else the next build would take the object for good

@@ -22,8 +22,12 @@ size_t shared_limit();
 // n elements of device memory that live as long as the launches before the end of its scope.
 template <class T> class Scratch {
  public:
-  explicit Scratch(int64_t n) : bytes_(size_t(n) * sizeof(T)), data_(static_cast<T*>(scratch_allocate(bytes_))) {}
-  ~Scratch() { scratch_release(data_, bytes_); }
+  explicit Scratch(int64_t n) : bytes_(size_t(n) * sizeof(T)) {
+    if (bytes_) data_ = static_cast<T*>(scratch_allocate(bytes_));
+  }
+  ~Scratch() {
+    if (bytes_) scratch_release(data_, bytes_);
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   operator T*() { return data_; }
@@ -31,7 +35,7 @@ template <class T> class Scratch {
 
  private:
   size_t bytes_;
-  T* data_;
+  T* data_ = nullptr;
 };
 
 // One element, for a front that must know it: waits for everything before it.
