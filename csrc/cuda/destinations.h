@@ -60,7 +60,7 @@ class Destinations {
 //   void write(destination, column, Value)  once for each destination and column
 // `across`: threads next to each other take columns, else chunks.
 template <class F>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
     fold_chunks_kernel(const __grid_constant__ F f, Ordered at, int64_t columns, int64_t chunk, bool across,
                        typename F::Value* __restrict__ parts) {
   using Value = typename F::Value;
@@ -116,7 +116,7 @@ template <class Value> struct CrossingRuns {
 // A run that crosses chunks begins at the end of its first one, part 2c + 1; part 2c of the others is theirs. `width`
 // threads take columns, as many as there are groups take every so manieth part.
 template <class F>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
     fold_crossing_kernel(const __grid_constant__ F f, Ordered at, int64_t columns, int64_t chunk, int width,
                          const typename F::Value* __restrict__ parts) {
   using Value = typename F::Value;

@@ -190,7 +190,7 @@ template <class U> struct SortedTile {
 // Each row of n is cut into tiles, each of which keeps the first `keep` of its sorted elements, or all if it has fewer.
 // position: the elements' own positions, null for their places in the row.
 template <class U>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, 2)
     sort_tile_kernel(const U* __restrict__ x, const int64_t* __restrict__ position, KeyMap<U> map, int64_t n,
                      int64_t tiles, int64_t keep, int64_t row_out, Sorted<U> out) {
   SortedTile<U>& m = shared<SortedTile<U>>();
@@ -294,7 +294,7 @@ template <class U, class P> struct Passes {
 struct BitParts { uint64_t parts[8]; };
 
 template <class U>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
     varying_bits_kernel(const U* __restrict__ x, KeyMap<U> map, int64_t n, unsigned long long* __restrict__ bits) {
   BitParts& m = shared<BitParts>();
   uint64_t ones = 0, zeros = 0;
@@ -315,7 +315,7 @@ struct TileCounts { uint32_t count[kDigits]; };
 
 // counts[row][digit][tile]
 template <class U, class P>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, 2)
     count_digits_kernel(Passes<U, P> passes, int p, KeyMap<U> map, int64_t n, int64_t tiles, P* __restrict__ counts) {
   TileCounts& m = shared<TileCounts>();
   const Digit<U> digit{map, 8 * p};
@@ -364,7 +364,7 @@ template <class U, class P> struct MovedTile {
 };
 
 template <class U, class P>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, 2)
     move_digits_kernel(Passes<U, P> passes, int p, KeyMap<U> map, int64_t n, int64_t tiles, int64_t keep,
                        const P* __restrict__ counts, const P* __restrict__ totals, Sorted<U> out) {
   MovedTile<U, P>& m = shared<MovedTile<U, P>>();

@@ -10,9 +10,9 @@ namespace gg::cuda {
 
 // units: of 16 bytes in a row. outer and step in bytes.
 template <class U>
-__global__ void __launch_bounds__(256)
-    pick_rows_kernel(const char* __restrict__ x, int64_t outer, const int64_t* __restrict__ offsets, int64_t step,
-                     Pack<U, kPack<U>>* __restrict__ y, int64_t items, Split units, Split rows) {
+__global__ void pick_rows_kernel(const char* __restrict__ x, int64_t outer, const int64_t* __restrict__ offsets,
+                                 int64_t step, Pack<U, kPack<U>>* __restrict__ y, int64_t items, Split units,
+                                 Split rows) {
   for (int64_t item = first_item(); item < items; item += item_step()) {
     const int64_t row = units.quotient(item), o = rows.quotient(row), j = row - o * rows.d;
     const char* from = x + o * outer + offsets[j] * step + (item - row * units.d) * 16;

@@ -14,8 +14,8 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__global__ void __launch_bounds__(kThreads)
-    find_bad_row_kernel(const int64_t* __restrict__ index, int64_t n, int64_t rows, BadPosition* __restrict__ bad) {
+__global__ void find_bad_row_kernel(const int64_t* __restrict__ index, int64_t n, int64_t rows,
+                                    BadPosition* __restrict__ bad) {
   int64_t first = n;
   for (int64_t j = first_item(); j < n; j += item_step())
     if (uint64_t(index[j]) >= uint64_t(rows) && j < first) first = j;
@@ -30,9 +30,8 @@ int64_t find_bad_row(const int64_t* index, int64_t n, int64_t rows) {
 }
 
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    embedding_forward_kernel(const U* __restrict__ w, const int64_t* __restrict__ index, U* __restrict__ y,
-                             int64_t items, Split width) {
+__global__ void embedding_forward_kernel(const U* __restrict__ w, const int64_t* __restrict__ index, U* __restrict__ y,
+                                         int64_t items, Split width) {
   for (int64_t item = first_item(); item < items; item += item_step()) {
     const int64_t j = width.quotient(item);
     y[item] = w[index[j] * width.d + (item - j * width.d)];
@@ -125,9 +124,8 @@ struct Norm {
 
 // A warp takes a row.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    embedding_renorm_kernel(T* __restrict__ w, const unsigned* __restrict__ named, int64_t rows, int64_t width,
-                            double max_norm, Norm norm) {
+__global__ void embedding_renorm_kernel(T* __restrict__ w, const unsigned* __restrict__ named, int64_t rows,
+                                        int64_t width, double max_norm, Norm norm) {
   const int lane = threadIdx.x % 32;
   for (int64_t r = first_item() / 32; r < rows; r += item_step() / 32) {
     if ((named[r / 32] >> r % 32 & 1) == 0) continue;
@@ -154,9 +152,9 @@ void embedding_renorm(DType dtype, void* w, const int64_t* index, int64_t n, int
 }
 
 // A warp takes a bag.
-__global__ void __launch_bounds__(kThreads)
-    bag_positions_kernel(const int64_t* __restrict__ index, const int64_t* __restrict__ offsets, int64_t bags,
-                         int64_t skip, int64_t* __restrict__ bag, int64_t* __restrict__ count) {
+__global__ void bag_positions_kernel(const int64_t* __restrict__ index, const int64_t* __restrict__ offsets,
+                                     int64_t bags, int64_t skip, int64_t* __restrict__ bag,
+                                     int64_t* __restrict__ count) {
   const int lane = threadIdx.x % 32;
   for (int64_t b = first_item() / 32; b < bags; b += item_step() / 32) {
     int64_t kept = 0;
@@ -176,10 +174,9 @@ void bag_positions(const int64_t* index, const int64_t* offsets, int64_t bags, i
 }
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
-    sum_bags_kernel(bool mean, const T* __restrict__ w, const int64_t* __restrict__ index,
-                    const int64_t* __restrict__ offsets, const T* __restrict__ scale, T* __restrict__ y, int64_t items,
-                    int64_t width, int64_t skip) {
+__global__ void sum_bags_kernel(bool mean, const T* __restrict__ w, const int64_t* __restrict__ index,
+                                const int64_t* __restrict__ offsets, const T* __restrict__ scale, T* __restrict__ y,
+                                int64_t items, int64_t width, int64_t skip) {
   using C = compute_t<T>;
   constexpr int together = 4;  // rows on their way at once
   for (int64_t item = first_item(); item < items; item += item_step()) {
@@ -213,9 +210,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    max_bags_kernel(const T* __restrict__ w, const int64_t* __restrict__ index, const int64_t* __restrict__ offsets,
-                    T* __restrict__ y, int64_t* __restrict__ row, int64_t items, int64_t width, int64_t skip) {
+__global__ void max_bags_kernel(const T* __restrict__ w, const int64_t* __restrict__ index,
+                                const int64_t* __restrict__ offsets, T* __restrict__ y, int64_t* __restrict__ row,
+                                int64_t items, int64_t width, int64_t skip) {
   for (int64_t item = first_item(); item < items; item += item_step()) {
     const int64_t b = item / width, column = item % width;
     compute_t<T> best = 0;
@@ -253,10 +250,9 @@ void bag_forward(Bag mode, DType dtype, const void* w, const int64_t* index, con
 
 // A warp takes a position.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    bag_scale_backward_kernel(const T* __restrict__ dy, const T* __restrict__ w, const int64_t* __restrict__ index,
-                              const int64_t* __restrict__ bag, T* __restrict__ dscale, int64_t n, int64_t width,
-                              int64_t skip) {
+__global__ void bag_scale_backward_kernel(const T* __restrict__ dy, const T* __restrict__ w,
+                                          const int64_t* __restrict__ index, const int64_t* __restrict__ bag,
+                                          T* __restrict__ dscale, int64_t n, int64_t width, int64_t skip) {
   using C = compute_t<T>;
   const int lane = threadIdx.x % 32;
   for (int64_t j = first_item() / 32; j < n; j += item_step() / 32) {

@@ -26,9 +26,8 @@ struct Indices {
   int64_t size[kMaxDims], stride[kMaxDims];
 };
 
-__global__ void __launch_bounds__(kThreads)
-    index_offsets_kernel(const __grid_constant__ Indices from, bool wrap, int64_t n, int64_t* __restrict__ offsets,
-                         BadPosition* __restrict__ bad) {
+__global__ void index_offsets_kernel(const __grid_constant__ Indices from, bool wrap, int64_t n,
+                                     int64_t* __restrict__ offsets, BadPosition* __restrict__ bad) {
   for (int64_t j = first_item(); j < n; j += item_step()) {
     uint64_t offset = 0;  // an index that is out of bounds may be any number
     for (int k = 0; k < from.count; ++k) {
@@ -56,9 +55,9 @@ int64_t index_offsets(int count, const int64_t* const* index, const int64_t* siz
   return bad.result();
 }
 
-__global__ void __launch_bounds__(kThreads)
-    combine_offsets_kernel(const int64_t* __restrict__ a, const int64_t* __restrict__ b, const int64_t* __restrict__ c,
-                           int64_t* __restrict__ all, int64_t n, Split nb, Split nc) {
+__global__ void combine_offsets_kernel(const int64_t* __restrict__ a, const int64_t* __restrict__ b,
+                                       const int64_t* __restrict__ c, int64_t* __restrict__ all, int64_t n, Split nb,
+                                       Split nc) {
   for (int64_t item = first_item(); item < n; item += item_step()) {
     const int64_t row = nc.quotient(item), i = nb.quotient(row);
     all[item] = a[i] + b[row - i * nb.d] + c[item - row * nc.d];
@@ -146,9 +145,8 @@ Items items_of(const Places& p) {
 // ---- reads
 
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    read_items_kernel(const U* __restrict__ x, U* __restrict__ y, const __grid_constant__ Items items,
-                      BadPosition* __restrict__ bad) {
+__global__ void read_items_kernel(const U* __restrict__ x, U* __restrict__ y, const __grid_constant__ Items items,
+                                  BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e);
     if (bad && uint64_t(key) >= uint64_t(items.size))
@@ -186,9 +184,8 @@ constexpr int64_t kShortAxis = 64;
 
 // The element whose write to its item is the last of its line's, on an axis short enough to look.
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    write_lines_kernel(U* __restrict__ x, const U* __restrict__ v, bool v_is_scalar,
-                       const __grid_constant__ Items items, BadPosition* __restrict__ bad) {
+__global__ void write_lines_kernel(U* __restrict__ x, const U* __restrict__ v, bool v_is_scalar,
+                                   const __grid_constant__ Items items, BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e), place = items.place(e);
     if (bad && uint64_t(key) >= uint64_t(items.size)) {
@@ -203,9 +200,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // offsets[e] = the item of element e.
-__global__ void __launch_bounds__(kThreads)
-    item_offsets_kernel(const __grid_constant__ Items items, int64_t* __restrict__ offsets,
-                        BadPosition* __restrict__ bad) {
+__global__ void item_offsets_kernel(const __grid_constant__ Items items, int64_t* __restrict__ offsets,
+                                    BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e);
     const bool inside = uint64_t(key) < uint64_t(items.size);
@@ -214,15 +210,13 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    last_writer_kernel(const int64_t* __restrict__ offsets, int64_t n, uint32_t* __restrict__ last) {
+__global__ void last_writer_kernel(const int64_t* __restrict__ offsets, int64_t n, uint32_t* __restrict__ last) {
   for (int64_t j = first_item(); j < n; j += item_step()) atomicMax(last + offsets[j], uint32_t(j));
 }
 
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    write_last_kernel(U* __restrict__ x, const U* __restrict__ v, bool v_is_scalar, const uint32_t* __restrict__ last,
-                      const __grid_constant__ Items items) {
+__global__ void write_last_kernel(U* __restrict__ x, const U* __restrict__ v, bool v_is_scalar,
+                                  const uint32_t* __restrict__ last, const __grid_constant__ Items items) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t place = items.place(e), key = items.index[place];
     if (last[key] == uint32_t(place)) x[items.item(e, key)] = v[v_is_scalar ? 0 : e];
@@ -231,9 +225,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // Of equal destinations, which stand side by side, the last.
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    write_ordered_kernel(U* __restrict__ x, const U* __restrict__ v, bool v_is_scalar, Ordered at,
-                         const __grid_constant__ Items items) {
+__global__ void write_ordered_kernel(U* __restrict__ x, const U* __restrict__ v, bool v_is_scalar, Ordered at,
+                                     const __grid_constant__ Items items) {
   const int64_t inner = items.inner.d;
   for (int64_t t = first_item(); t < items.n; t += item_step()) {
     const int64_t row = items.inner.quotient(t), o = items.axis.quotient(row), s = row - o * items.length;
@@ -245,9 +238,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    add_items_kernel(T* __restrict__ x, const T* __restrict__ v, bool v_is_scalar, const __grid_constant__ Items items,
-                     BadPosition* __restrict__ bad) {
+__global__ void add_items_kernel(T* __restrict__ x, const T* __restrict__ v, bool v_is_scalar,
+                                 const __grid_constant__ Items items, BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e);
     if (bad && uint64_t(key) >= uint64_t(items.size))
@@ -314,9 +306,9 @@ template <class F> void dispatch_folding(Fold fold, DType dtype, const F& f) {
 
 // The first element of its line to name an item folds all that name it.
 template <class C>
-__global__ void __launch_bounds__(kThreads)
-    fold_lines_kernel(Folding<C> folding, void* __restrict__ x, const void* __restrict__ v, bool v_is_scalar,
-                      const __grid_constant__ Items items, BadPosition* __restrict__ bad) {
+__global__ void fold_lines_kernel(Folding<C> folding, void* __restrict__ x, const void* __restrict__ v,
+                                  bool v_is_scalar, const __grid_constant__ Items items,
+                                  BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e), place = items.place(e), inner = items.inner.d;
     if (bad && uint64_t(key) >= uint64_t(items.size)) {
@@ -494,8 +486,7 @@ int64_t axis_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scal
 // ---- the rest
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    divide_sums_kernel(T* __restrict__ y, const int64_t* __restrict__ counts, int64_t n) {
+__global__ void divide_sums_kernel(T* __restrict__ y, const int64_t* __restrict__ counts, int64_t n) {
   for (int64_t i = first_item(); i < n; i += item_step()) {
     const int64_t count = counts[i];
     if (count <= 1) continue;
@@ -516,9 +507,8 @@ void divide_sums(DType dtype, void* y, const int64_t* counts, int64_t n) {
 }
 
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    masked_fill_kernel(char* y, const char* x, const char* __restrict__ mask, int64_t n,
-                       const __grid_constant__ Offsets<3> at, const U* __restrict__ value) {
+__global__ void masked_fill_kernel(char* y, const char* x, const char* __restrict__ mask, int64_t n,
+                                   const __grid_constant__ Offsets<3> at, const U* __restrict__ value) {
   for (int64_t e = first_item(); e < n; e += item_step()) {
     int64_t offset[3];
     at.at(e, offset);
@@ -528,8 +518,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // All dense: as many elements a thread as fill sixteen bytes.
 template <class U>
-__global__ void __launch_bounds__(kThreads) masked_fill_dense_kernel(U* y, const U* x, const uint8_t* __restrict__ mask,
-                                                                     int64_t packs, const U* __restrict__ value) {
+__global__ void masked_fill_dense_kernel(U* y, const U* x, const uint8_t* __restrict__ mask, int64_t packs,
+                                         const U* __restrict__ value) {
   constexpr int W = kPack<U>;
   const U fill = *value;
   for (int64_t p = first_item(); p < packs; p += item_step()) {
@@ -637,9 +627,8 @@ struct Bins { uint32_t count[kSharedBins]; };
 
 // Few bins are counted in shared memory first. Whole numbers add up alike in any order.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    histogram_kernel(const T* __restrict__ x, int64_t n, double low, double high, int64_t bins, bool in_shared,
-                     unsigned long long* __restrict__ counts) {
+__global__ void histogram_kernel(const T* __restrict__ x, int64_t n, double low, double high, int64_t bins,
+                                 bool in_shared, unsigned long long* __restrict__ counts) {
   Bins& m = shared<Bins>();
   if (in_shared) {
     for (int b = threadIdx.x; b < bins; b += kThreads) m.count[b] = 0;

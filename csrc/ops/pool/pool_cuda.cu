@@ -118,9 +118,8 @@ template <class C> __device__ constexpr C lowest() {
 
 // A NaN wins, the last of several; of equals the first.
 template <class T, class W>
-__global__ void __launch_bounds__(kThreads)
-    max_pool_kernel(const W windows, const T* __restrict__ x, T* __restrict__ y, void* __restrict__ index, bool wide,
-                    const Planes out, int64_t n, int lanes) {
+__global__ void max_pool_kernel(const W windows, const T* __restrict__ x, T* __restrict__ y, void* __restrict__ index,
+                                bool wide, const Planes out, int64_t n, int lanes) {
   using C = compute_t<T>;
   using I = typename W::I;
   const int64_t in = int64_t(windows.in[0]) * windows.in[1] * windows.in[2];
@@ -190,8 +189,8 @@ void adaptive_max_pool_forward(DType t, const PoolShape& s, const void* x, void*
 }
 
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    pool_gather_kernel(const U* __restrict__ x, Places index, U* __restrict__ y, int64_t n, int64_t in, Split out) {
+__global__ void pool_gather_kernel(const U* __restrict__ x, Places index, U* __restrict__ y, int64_t n, int64_t in,
+                                   Split out) {
   for (int64_t e = first_item(); e < n; e += item_step()) y[e] = x[out.quotient(e) * in + index[e]];
 }
 
@@ -206,9 +205,8 @@ void pool_gather(DType t, int64_t planes, int64_t in, int64_t out, const void* x
 
 // x[i] = the sum of y[o] over the outputs with index i whose windows hold it.
 template <class T, class W>
-__global__ void __launch_bounds__(kThreads)
-    pool_scatter_windows_kernel(const W windows, const T* __restrict__ y, Places index, T* __restrict__ x,
-                                const Planes in, int64_t n) {
+__global__ void pool_scatter_windows_kernel(const W windows, const T* __restrict__ y, Places index, T* __restrict__ x,
+                                            const Planes in, int64_t n) {
   using I = typename W::I;
   const int64_t out = int64_t(windows.out[0]) * windows.out[1] * windows.out[2];
   for (int64_t e = first_item(); e < n; e += item_step()) {
@@ -227,8 +225,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    plane_offsets_kernel(Places index, int64_t* __restrict__ offsets, int64_t n, int64_t in, Split out) {
+__global__ void plane_offsets_kernel(Places index, int64_t* __restrict__ offsets, int64_t n, int64_t in, Split out) {
   for (int64_t e = first_item(); e < n; e += item_step()) offsets[e] = out.quotient(e) * in + index[e];
 }
 
@@ -275,9 +272,8 @@ void pool_scatter(DType t, int64_t planes, int64_t in, int64_t out, const void* 
 }
 
 // last[i]: 1 + the last output that is put there.
-__global__ void __launch_bounds__(kThreads)
-    last_output_kernel(const int64_t* __restrict__ index, int64_t n, int64_t in, Split out,
-                       unsigned long long* __restrict__ last, BadPosition* __restrict__ bad) {
+__global__ void last_output_kernel(const int64_t* __restrict__ index, int64_t n, int64_t in, Split out,
+                                   unsigned long long* __restrict__ last, BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < n; e += item_step()) {
     if (uint64_t(index[e]) >= uint64_t(in))
       report_bad(bad, e);
@@ -287,9 +283,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    max_unpool_kernel(const U* __restrict__ y, const unsigned long long* __restrict__ last, U* __restrict__ x,
-                      int64_t n) {
+__global__ void max_unpool_kernel(const U* __restrict__ y, const unsigned long long* __restrict__ last,
+                                  U* __restrict__ x, int64_t n) {
   for (int64_t i = first_item(); i < n; i += item_step()) x[i] = last[i] ? y[last[i] - 1] : U(0);
 }
 
@@ -337,8 +332,8 @@ template <class C, class I> struct AdaptiveCounts {
 };
 
 template <class T, class W, class Counts>
-__global__ void __launch_bounds__(kThreads) avg_pool_kernel(const W windows, Counts counts, const T* __restrict__ x,
-                                                            T* __restrict__ y, const Planes out, int64_t n, int lanes) {
+__global__ void avg_pool_kernel(const W windows, Counts counts, const T* __restrict__ x, T* __restrict__ y,
+                                const Planes out, int64_t n, int lanes) {
   using C = compute_t<T>;
   using I = typename W::I;
   const int64_t in = int64_t(windows.in[0]) * windows.in[1] * windows.in[2];
@@ -360,9 +355,8 @@ __global__ void __launch_bounds__(kThreads) avg_pool_kernel(const W windows, Cou
 
 // dx[i] = the sum of dy[o] / count(o) over the windows that hold i.
 template <class T, class W, class Counts>
-__global__ void __launch_bounds__(kThreads)
-    avg_pool_backward_kernel(const W windows, Counts counts, const T* __restrict__ dy, T* __restrict__ dx,
-                             const Planes in, int64_t n) {
+__global__ void avg_pool_backward_kernel(const W windows, Counts counts, const T* __restrict__ dy, T* __restrict__ dx,
+                                         const Planes in, int64_t n) {
   using C = compute_t<T>;
   using I = typename W::I;
   const int64_t out = int64_t(windows.out[0]) * windows.out[1] * windows.out[2];

@@ -76,10 +76,10 @@ template <class C> Taps antialias_taps(int64_t in, int64_t out, bool is_cubic, b
     const int64_t begin = std::max<int64_t>(int64_t(center - support + C(0.5)), 0);
     const int64_t n = std::min(std::min(int64_t(center + support + C(0.5)), in) - begin, t.count);
     double total = 0;
+    for (int64_t k = 0; k < t.count; ++k) t.index[size_t(k * out + o)] = std::min(begin + k, in - 1);
     for (int64_t k = 0; k < n; ++k) {
       const C x = (C(k + begin) - center + C(0.5)) * squeeze;
       const C w = is_cubic ? cubic(x, C(-0.5)) : std::max(C(1) - std::abs(x), C(0));
-      t.index[size_t(k * out + o)] = begin + k;
       t.weight[size_t(k * out + o)] = w;
       total += w;
     }

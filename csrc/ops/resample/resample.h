@@ -10,7 +10,7 @@ namespace gg {
 
 struct ResampleAxis {
   int64_t in, out, taps;
-  const int64_t* index;  // [taps][out], of the device like weight
+  const int64_t* index;  // [taps][out], of the device like weight; a tap's places do not descend
   const double* weight;  // [taps][out]
 };
 

@@ -52,9 +52,9 @@ void topk(DType dtype, const void* x, void* values, int64_t* order, int64_t rows
 
 // From sorted rows, where NaNs stand last.
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    kth_kernel(const U* __restrict__ sorted, const int64_t* __restrict__ sorted_order, KeyMap<U> map, int64_t rows,
-               int64_t n, int64_t k, NanRule nan, U* __restrict__ values, int64_t* __restrict__ order) {
+__global__ void kth_kernel(const U* __restrict__ sorted, const int64_t* __restrict__ sorted_order, KeyMap<U> map,
+                           int64_t rows, int64_t n, int64_t k, NanRule nan, U* __restrict__ values,
+                           int64_t* __restrict__ order) {
   for (int64_t r = first_item(); r < rows; r += item_step()) {
     const U* const row = sorted + r * n;
     int64_t numbers = n;
@@ -100,8 +100,8 @@ constexpr int64_t kRunPiece = 8192;
 
 // The longest run that ends in a piece of a sorted row; every NaN is a run of its own.
 template <class U>
-__global__ void __launch_bounds__(kThreads) longest_run_kernel(const U* __restrict__ sorted, KeyMap<U> map, int64_t n,
-                                                               int64_t pieces, int64_t all, Run* __restrict__ runs) {
+__global__ void longest_run_kernel(const U* __restrict__ sorted, KeyMap<U> map, int64_t n, int64_t pieces, int64_t all,
+                                   Run* __restrict__ runs) {
   RunParts& m = shared<RunParts>();
   for (int64_t piece = blockIdx.x; piece < all; piece += gridDim.x) {
     const U* const row = sorted + piece / pieces * n;
@@ -128,10 +128,9 @@ __global__ void __launch_bounds__(kThreads) longest_run_kernel(const U* __restri
 }
 
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    mode_kernel(const Run* __restrict__ runs, int64_t pieces, const U* __restrict__ sorted,
-                const int64_t* __restrict__ sorted_order, int64_t rows, int64_t n, U* __restrict__ values,
-                int64_t* __restrict__ order) {
+__global__ void mode_kernel(const Run* __restrict__ runs, int64_t pieces, const U* __restrict__ sorted,
+                            const int64_t* __restrict__ sorted_order, int64_t rows, int64_t n, U* __restrict__ values,
+                            int64_t* __restrict__ order) {
   for (int64_t r = first_item(); r < rows; r += item_step()) {
     Run best = runs[r * pieces];
     for (int64_t p = 1; p < pieces; ++p) best = Longest::of(best, runs[r * pieces + p]);
@@ -158,28 +157,25 @@ void mode(DType dtype, const void* x, void* values, int64_t* order, int64_t rows
 
 // y[i] = the column's element of row order[i]; of row i where order is null.
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    take_column_kernel(const U* __restrict__ x, const int64_t* __restrict__ order, int64_t n, int64_t m, int64_t column,
-                       U* __restrict__ y) {
+__global__ void take_column_kernel(const U* __restrict__ x, const int64_t* __restrict__ order, int64_t n, int64_t m,
+                                   int64_t column, U* __restrict__ y) {
   for (int64_t i = first_item(); i < n; i += item_step()) y[i] = x[(order ? order[i] : i) * m + column];
 }
 
 // y = order[places]; places where order is null.
-__global__ void __launch_bounds__(kThreads)
-    take_order_kernel(const int64_t* __restrict__ order, const int64_t* __restrict__ places, int64_t n,
-                      int64_t* __restrict__ y) {
+__global__ void take_order_kernel(const int64_t* __restrict__ order, const int64_t* __restrict__ places, int64_t n,
+                                  int64_t* __restrict__ y) {
   for (int64_t i = first_item(); i < n; i += item_step()) y[i] = order ? order[places[i]] : places[i];
 }
 
-__global__ void __launch_bounds__(kThreads) count_up_kernel(int64_t* __restrict__ y, int64_t n) {
+__global__ void count_up_kernel(int64_t* __restrict__ y, int64_t n) {
   for (int64_t i = first_item(); i < n; i += item_step()) y[i] = i;
 }
 
 // Runs of `width` rows in order become runs of twice that.
 template <class U>
-__global__ void __launch_bounds__(kThreads)
-    merge_rows_kernel(const U* __restrict__ x, KeyMap<U> map, int64_t n, int64_t m, int64_t width,
-                      const int64_t* __restrict__ from, int64_t* __restrict__ to) {
+__global__ void merge_rows_kernel(const U* __restrict__ x, KeyMap<U> map, int64_t n, int64_t m, int64_t width,
+                                  const int64_t* __restrict__ from, int64_t* __restrict__ to) {
   for (int64_t i = first_item(); i < n; i += item_step()) {
     const int64_t begin = i / (2 * width) * (2 * width), middle = begin + width < n ? begin + width : n,
                   end = middle + width < n ? middle + width : n;
@@ -242,9 +238,8 @@ struct MarkParts { int64_t parts[32]; };
 
 // run[i] = changes in i's piece up to row i; sums: in the whole piece.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    mark_changes_kernel(const T* __restrict__ x, int64_t n, int64_t m, const int64_t* __restrict__ order,
-                        int64_t* __restrict__ run, int64_t* __restrict__ sums, int64_t pieces) {
+__global__ void mark_changes_kernel(const T* __restrict__ x, int64_t n, int64_t m, const int64_t* __restrict__ order,
+                                    int64_t* __restrict__ run, int64_t* __restrict__ sums, int64_t pieces) {
   MarkParts& shared_parts = shared<MarkParts>();
   for (int64_t piece = blockIdx.x; piece < pieces; piece += gridDim.x) {
     const int64_t begin = piece * kMarkPiece, end = begin + kMarkPiece < n ? begin + kMarkPiece : n;
@@ -279,8 +274,7 @@ __global__ void __launch_bounds__(1024) sum_before_kernel(int64_t* __restrict__ 
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    add_before_kernel(int64_t* __restrict__ run, const int64_t* __restrict__ sums, int64_t n) {
+__global__ void add_before_kernel(int64_t* __restrict__ run, const int64_t* __restrict__ sums, int64_t n) {
   for (int64_t i = first_item(); i < n; i += item_step()) run[i] += sums[i / kMarkPiece];
 }
 
@@ -314,9 +308,9 @@ __device__ inline int64_t partition_point(const T* row, const int64_t* sorter, i
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    search_kernel(const T* __restrict__ sorted, const int64_t* __restrict__ sorter, const T* __restrict__ x,
-                  int64_t* __restrict__ out, int64_t all, int64_t n, int64_t m, bool shared_row, bool right) {
+__global__ void search_kernel(const T* __restrict__ sorted, const int64_t* __restrict__ sorter, const T* __restrict__ x,
+                              int64_t* __restrict__ out, int64_t all, int64_t n, int64_t m, bool shared_row,
+                              bool right) {
   for (int64_t i = first_item(); i < all; i += item_step()) {
     const int64_t row = shared_row ? 0 : i / m * n;
     out[i] = partition_point(sorted + row, sorter ? sorter + row : nullptr, n, load(x + i), right);
@@ -333,9 +327,8 @@ void search(DType dtype, const void* sorted, const int64_t* sorter, const void* 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    contains_kernel(const T* __restrict__ sorted, int64_t n, const T* __restrict__ x, bool* __restrict__ out, int64_t m,
-                    bool invert) {
+__global__ void contains_kernel(const T* __restrict__ sorted, int64_t n, const T* __restrict__ x,
+                                bool* __restrict__ out, int64_t m, bool invert) {
   for (int64_t i = first_item(); i < m; i += item_step()) {
     const auto v = load(x + i);
     int64_t begin = 0;
