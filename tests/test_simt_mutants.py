@@ -41,13 +41,14 @@ class Mutant:
     new: str
     fault: str
     nth: int = 0
+    header: str = ""  # the file, where it is not the kernel's
 
 
 KERNELS = {
     "transpose": Kernel(
         "csrc/ops/layout/layout_cuda.cu",
         "layout_kernels",
-        "x = gg.arange(700 * 900.0).reshape(700, 900); y = x.to('simt').t().contiguous(); assert (y.cpu() == x.t()).all()",
+        "x = gg.arange(700 * 900.0).reshape(700, 900); assert (x.to('simt').t().contiguous().cpu() == x.t()).all()",
     ),
     "product": Kernel(
         "csrc/ops/matmul/matmul_sm90.cu",
@@ -55,34 +56,50 @@ KERNELS = {
         "a, b = gg.randn(136, 400).bfloat16(), gg.randn(400, 520).bfloat16(); y = a.to('simt') @ b.to('simt'); "
         "assert ((a @ b).float() - y.cpu().float()).abs().max() < 1",
         "#include <stdexcept>\nnamespace gg::cuda {{ namespace {{\n"
-        'void only(DType t, const MatmulProblem& p) {{ if (!matmul_sm90(t, p)) throw std::runtime_error("not taken"); }}\n'
+        "void only(DType t, const MatmulProblem& p) {{\n"
+        '  if (!matmul_sm90(t, p)) throw std::runtime_error("not taken");\n}}\n'
         "const MatmulKernels table = {{only, nullptr, nullptr, nullptr}};\n}} }}\n"
         'extern "C" const void* gg_table() {{ return &gg::cuda::table; }}',
     ),
 }
 
+TILES = "csrc/cuda/gemm_sm90.h"
 MUTANTS = [
     Mutant("transpose", "__syncthreads();", "", "unwritten memory|race"),
     Mutant("transpose", "__syncthreads();", "", "race", nth=1),
     Mutant("product", "      fence_shared_for_async();", "", "missing fence"),
-    Mutant("product", "      barrier_wait(&s.full[ring.stage], ring.parity);", "", "missing wait"),
-    Mutant("product", "wgmma_wait<1>();", "wgmma_wait<2>();", "race|nobody can go on"),
-    Mutant("product", "barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);", "", "race|nobody can go on"),
-    Mutant("product", "      wgmma_fence();", "", "without a wgmma_fence"),
-    Mutant("product", "    wgmma_wait<0>();", "", "missing wait|race|never waited for"),
-    Mutant("product", "  if (!kSplit && thread == 0) tma_store_wait<0>();", "", "never waited for"),
-    Mutant("product", "4 * kConsumers);", "4 * kConsumers + 1);", "nobody can go on"),
+    Mutant("product", "w.meet();", "", "race|unwritten memory", nth=1),
+    Mutant("product", "    if (!kSplit && w.thread == 0) tma_store_wait<0>();", "", "never waited for"),
+    Mutant("product", "if (w.thread == 0) tma_store_wait_read<0>();", "", "early reuse"),
+    Mutant("product", "barrier_wait(&s.barriers.full[ring.stage], ring.parity);", "", "missing wait", header=TILES),
+    Mutant("product", "wgmma_wait<1>();", "wgmma_wait<2>();", "race|nobody can go on", header=TILES),
+    Mutant(
+        "product",
+        "barrier_wait(&s.barriers.empty[ring.stage], ring.parity ^ 1);",
+        "",
+        "race|nobody can go on",
+        header=TILES,
+    ),
+    Mutant("product", "      wgmma_fence();", "", "without a wgmma_fence", header=TILES),
+    Mutant("product", "    wgmma_wait<0>();", "", "missing wait|race|never waited for", header=TILES),
+    Mutant("product", "4 * kConsumers);", "4 * kConsumers + 1);", "nobody can go on", header=TILES),
+    Mutant("product", "kSliceBytes<kN>);", "kSliceBytes<kN> + 16);", "nobody can go on", header=TILES),
 ]
 
 
-def build(kernel: Kernel, source: str, name: str) -> Path:
-    """The file's kernels as a library that hands out their table."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    file, made, library = (WORK / f"{name}{end}" for end in (".cu", ".o", ".so"))
+def build(kernel: Kernel, source: str, name: str, header: tuple[str, str] | None = None) -> Path:
+    """The file's kernels as a library that hands out their table; a header's text may take the place of its file."""
+    folder = WORK / name
+    folder.mkdir(parents=True, exist_ok=True)
+    file, made, library = (folder / f"kernel{end}" for end in (".cu", ".o", ".so"))
+    if header is not None:
+        path = folder / Path(header[0]).relative_to("csrc")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#line 1 "{header[0]}"\n{header[1]}')
     file.write_text(f'#line 1 "{kernel.file}"\n{source}\n{kernel.append.format(table=kernel.table)}\n')
     compiler = [*([ccache] if (ccache := shutil.which("ccache")) else []), "g++"]
     for step in (
-        [*compiler, *simt.COMPILE, f"-I{ROOT / 'csrc'}", str(file), "-o", str(made)],
+        [*compiler, *simt.COMPILE, f"-I{folder}", f"-I{ROOT / 'csrc'}", str(file), "-o", str(made)],
         ["g++", "-shared", str(made), _simt.__file__, "-o", str(library)],
     ):
         done = subprocess.run(step, capture_output=True, text=True, cwd=ROOT, check=False)
@@ -107,10 +124,14 @@ def test_original_is_silent(name: str) -> None:
 def test_mutant_is_caught(number: int) -> None:
     mutant = MUTANTS[number]
     kernel = KERNELS[mutant.kernel]
-    parts = (ROOT / kernel.file).read_text().split(mutant.old)
-    assert len(parts) > mutant.nth + 1, f"{kernel.file} has no {mutant.old!r} number {mutant.nth}"
-    source = mutant.old.join(parts[: mutant.nth + 1]) + mutant.new + mutant.old.join(parts[mutant.nth + 1 :])
-    status, output = run(kernel, build(kernel, source, f"{mutant.kernel}_{number}"))
+    original = (ROOT / kernel.file).read_text()
+    changed = mutant.header or kernel.file
+    parts = (ROOT / changed).read_text().split(mutant.old)
+    assert len(parts) > mutant.nth + 1, f"{changed} has no {mutant.old!r} number {mutant.nth}"
+    text = mutant.old.join(parts[: mutant.nth + 1]) + mutant.new + mutant.old.join(parts[mutant.nth + 1 :])
+    name = f"{mutant.kernel}_{number}"
+    library = build(kernel, original, name, (changed, text)) if mutant.header else build(kernel, text, name)
+    status, output = run(kernel, library)
     assert status == 3, f"nothing was reported:\n{output}"
     assert re.search(mutant.fault, output), output
-    assert Path(kernel.file).name in output, output
+    assert ".cu" in output or ".h:" in output, output

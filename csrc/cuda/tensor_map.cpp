@@ -46,14 +46,14 @@ CUtensorMapDataType data_type(DType t) {
 }  // namespace
 
 TensorMap make_tensor_map(DType dtype, const void* data, int rank, const int64_t* size, const int64_t* byte_stride,
-                          const int* box, bool swizzle) {
-  check_tensor_map(dtype, data, rank, size, byte_stride, box, swizzle);
+                          const int* box, bool swizzle, const int* step) {
+  check_tensor_map(dtype, data, rank, size, byte_stride, box, swizzle, step);
   cuuint64_t sizes[4], strides[3];
   cuuint32_t boxes[4], steps[4];
   for (int k = 0; k < rank; ++k) {
     sizes[k] = cuuint64_t(size[k]);
-    boxes[k] = cuuint32_t(box[k]);
-    steps[k] = 1;
+    steps[k] = step ? cuuint32_t(step[k]) : 1;
+    boxes[k] = cuuint32_t(box[k]) * steps[k];
     if (k > 0) strides[k - 1] = cuuint64_t(byte_stride[k - 1]);
   }
   CUtensorMap encoded;

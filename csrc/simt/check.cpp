@@ -23,6 +23,7 @@ struct Cell {
   uint8_t write_mask, read_mask, known_mask;
   bool write_atomic, write_async;
   uint32_t pending_run;  // an asynchronous copy into these bytes is under way
+  uint32_t leaving_run;  // or one out of them
 };
 
 constexpr size_t kRegionBytes = size_t(8) << 30, kGranule = 256;
@@ -213,6 +214,9 @@ void access_shared(uintptr_t a, size_t bytes, Access access, const void* code, P
     if (phase != Phase::End && c.pending_run == run_number)
       fault("missing wait at %s: %s shared memory at offset %zu while an asynchronous copy into it is under way",
             describe_code(code).c_str(), verb(access), at % arena_stride + i);
+    if (writes(access) && c.leaving_run == run_number)
+      fault("early reuse at %s: %s shared memory at offset %zu while an asynchronous copy out of it is under way",
+            describe_code(code).c_str(), verb(access), at % arena_stride + i);
     if (phase == Phase::Begin) c.pending_run = run_number;
     if (phase == Phase::End) c.pending_run = 0;
     uint8_t known = c.known_run == run_number ? c.known_mask : 0;
@@ -288,6 +292,11 @@ void begin_async(const void* p, size_t bytes, const void* code, const char*) {
 void end_async(const void* p, size_t bytes, const void* code) { end_async_of(now(), p, bytes, code); }
 void end_async_of(Moment start, const void* p, size_t bytes, const void* code) {
   if (checking) access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, code, Phase::End, start);
+}
+void mark_leaving(const void* p, size_t bytes, bool begins) {
+  const size_t at = size_t(reinterpret_cast<uintptr_t>(p) - arena_begin);
+  if (!checking || at + bytes > kArenaBytes) return;
+  for (size_t i = at / 4; i < (at + bytes + 3) / 4; ++i) arena_cells[i].leaving_run = begins ? run_number : 0;
 }
 void check_atomic(const void* p, size_t bytes, const void* code) { accessed(p, bytes, Access::Atomic, code); }
 

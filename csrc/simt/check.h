@@ -29,6 +29,8 @@ struct Moment {
 };
 Moment now();
 void end_async_of(Moment start, const void* p, size_t bytes, const void* caller);
+// An asynchronous copy out of shared memory begins or ends: between the two nobody may write there.
+void mark_leaving(const void* p, size_t bytes, bool begins);
 
 // For the scheduler. Runs are numbered: cells of earlier ones are forgotten.
 void begin_checked_launch(const Launch& launch);

@@ -91,7 +91,7 @@ template <class F> void for_each_chunk(const TensorMap& map, char* tile, const i
     bool inside = true;
     int64_t rest = r, offset = 0;
     for (int k = 1; k < map.rank; ++k) {
-      int64_t i = at[k] + rest % map.box[k];
+      int64_t i = at[k] + rest % map.box[k] * map.step[k];
       rest /= map.box[k];
       inside = inside && i >= 0 && i < map.size[k];
       offset += i * map.stride[k];
@@ -243,6 +243,7 @@ void tma_store_at(const TensorMap* map, const void* from, const int* at, int ran
   if (rank != map->rank) fault("at %s: %d coordinates for a map of %d axes", here(place).c_str(), rank, map->rank);
   Store s{*map, static_cast<const char*>(from), {}, __builtin_return_address(0)};
   memcpy(s.at, at, sizeof(int) * size_t(rank));
+  mark_leaving(from, box_bytes(*map), true);
   pending[machine.self].stores.back().push_back(s);
 }
 void tma_store_commit() { pending[machine.self].stores.emplace_back(); }
@@ -250,13 +251,15 @@ void tma_store_commit() { pending[machine.self].stores.emplace_back(); }
 void finish_stores(int keep) {
   auto& groups = pending[machine.self].stores;
   while (int(groups.size()) - 1 > keep) {
-    for (const Store& s : groups.front())
+    for (const Store& s : groups.front()) {
       for_each_chunk(s.map, const_cast<char*>(s.from), s.at, [&](char* array, char* shared, int n) {
         check_access(shared, size_t(n), Access::AsyncRead, s.code, "TMA store");
         if (!array) return;
         check_access(array, size_t(n), Access::Write, s.code, "TMA store");
         memcpy(array, shared, size_t(n));
       });
+      mark_leaving(s.from, box_bytes(s.map), false);
+    }
     groups.pop_front();
   }
 }
@@ -404,13 +407,14 @@ void finish_wgmma(int keep, Place place) {
 namespace gg::cuda {
 
 TensorMap make_tensor_map(DType dtype, const void* data, int rank, const int64_t* size, const int64_t* byte_stride,
-                          const int* box, bool swizzle) {
-  check_tensor_map(dtype, data, rank, size, byte_stride, box, swizzle);
-  TensorMap map{dtype, static_cast<const char*>(data), rank, {}, {}, {}, swizzle};
+                          const int* box, bool swizzle, const int* step) {
+  check_tensor_map(dtype, data, rank, size, byte_stride, box, swizzle, step);
+  TensorMap map{dtype, static_cast<const char*>(data), rank, {}, {}, {}, {}, swizzle};
   for (int k = 0; k < rank; ++k) {
     map.size[k] = size[k];
     map.stride[k] = k == 0 ? item_size(dtype) : byte_stride[k - 1];
     map.box[k] = box[k];
+    map.step[k] = step ? step[k] : 1;
   }
   return map;
 }

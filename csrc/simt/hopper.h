@@ -15,7 +15,7 @@ struct TensorMap {
   const char* data;
   int rank;
   int64_t size[4], stride[4];  // bytes
-  int box[4];
+  int box[4], step[4];
   bool swizzle;
 };
 

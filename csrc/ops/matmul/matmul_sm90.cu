@@ -1,10 +1,8 @@
-// Products on Hopper: C (M, N) = alpha A B + beta D, A (M, K), B (K, N), a batch of them.
+// Products on Hopper: C (M, N) = alpha A B + beta D, A (M, K), B (K, N), a batch of them, by the tiles of gemm_sm90.h.
 //
-// A persistent block owns tiles of 128 rows and kN columns. One producer thread brings k-slices of 64 by TMA into a
-// ring of stages; two consumer warpgroups multiply 64 rows each by wgmma into registers; "full" and "empty" barriers of
-// each stage are all that passes between them. A finished tile leaves through shared memory by TMA while the next one
-// is multiplied. Tiles are visited in groups of 16 rows of tiles, so that blocks that run together share operands in
-// the second-level cache. The structure is CUTLASS's "cooperative" one (efficient_gemm.md).
+// A finished tile leaves through shared memory by TMA. Tiles are visited in groups of 16 rows of tiles, so that blocks
+// that run together share operands in the second-level cache. Where C has fewer tiles than the device multiprocessors,
+// k is split: the parts' sums go to a workspace, and a second kernel adds them in order.
 //
 // float32 is split into three bfloat16 parts, x = x1 + x2 + x3 exactly but for the last bits; six of the nine products
 // of parts matter. Tensor cores truncate as they add, so every slice's sum is added to the accumulators by ordinary
@@ -13,22 +11,28 @@
 
 #include <utility>
 
-#include "cuda/hopper.h"
-#include "cuda/launch.h"
-#include "cuda/number.h"
+#include "cuda/gemm_sm90.h"
 
 namespace gg::cuda {
 namespace {
 
-constexpr int kM = 128, kK = 64, kConsumers = 2, kThreads = 128 * (1 + kConsumers);
-constexpr int kBlock = 64 * 64 * 2;  // bytes of 64 rows of the 128-byte swizzle
+using namespace sm90;
 
 // What becomes of the accumulators.
 struct Epilogue {
   float alpha, beta;
   const void* d;
   int64_t d_row, d_col, d_batch;
+
+  template <class T> __device__ float of(float x, int batch, int64_t row, int64_t column) const {
+    x *= alpha;
+    if (beta != 0)
+      x += beta * from_element<float>(static_cast<const T*>(d)[batch * d_batch + row * d_row + column * d_col]);
+    return x;
+  }
 };
+
+struct Tile { int row, column, batch, split, first, last; };
 
 // The tiles of the problem, and the k-slices of each part of a split k.
 struct Plan {
@@ -36,176 +40,96 @@ struct Plan {
   int tiles_m, tiles_n, batch;
   int slices, splits;    // in all; a split has ceil(slices / splits)
   int a_batch, b_batch;  // 1, or 0 where one matrix serves the whole batch
+
+  __host__ __device__ int tiles() const { return tiles_m * tiles_n * batch * splits; }
+  __device__ Tile tile(int index) const {
+    const int per_batch = tiles_m * tiles_n, group = 16;
+    Tile t;
+    t.split = index / (per_batch * batch);
+    index -= t.split * per_batch * batch;
+    t.batch = index / per_batch;
+    index -= t.batch * per_batch;
+    const int strip = index / (group * tiles_n), top = strip * group;
+    const int rows = tiles_m - top < group ? tiles_m - top : group;
+    index -= strip * group * tiles_n;
+    t.row = top + index % rows;
+    t.column = index / rows;
+    const int each = (slices + splits - 1) / splits, end = (t.split + 1) * each;
+    t.first = t.split * each < slices ? t.split * each : slices;
+    t.last = end < slices ? end : slices;
+    return t;
+  }
 };
 
-struct Tile { int row, column, batch, first, last; };
+// kSplit: sums go to the workspace `parts` (split, batch, M, N).
+template <class Element, bool kA, bool kB, int kColumns, bool kSplit> struct Matmul {
+  using T = Element;
+  static constexpr bool kTransposeA = kA, kTransposeB = kB;
+  static constexpr int kN = kColumns;
+  TensorMap a_map, b_map, c_map;
+  Plan plan;
+  Epilogue epilogue;
+  float* parts;
 
-__device__ inline Tile tile_at(const Plan& p, int index) {
-  const int per_batch = p.tiles_m * p.tiles_n, group = 16;
-  const int split = index / (per_batch * p.batch);
-  index -= split * per_batch * p.batch;
-  Tile t;
-  t.batch = index / per_batch;
-  index -= t.batch * per_batch;
-  const int strip = index / (group * p.tiles_n), top = strip * group;
-  const int rows = p.tiles_m - top < group ? p.tiles_m - top : group;
-  index -= strip * group * p.tiles_n;
-  t.row = top + index % rows;
-  t.column = index / rows;
-  const int each = (p.slices + p.splits - 1) / p.splits;
-  t.first = split * each;
-  t.last = t.first + each < p.slices ? t.first + each : p.slices;
-  return t;
-}
-__device__ inline int tile_count(const Plan& p) { return p.tiles_m * p.tiles_n * p.batch * p.splits; }
+  __device__ int tiles() const { return plan.tiles(); }
+  __device__ Tile tile(int index) const { return plan.tile(index); }
 
-// A place in the ring of stages and the parity of the barriers' phase there.
-template <int kStages> struct Ring {
-  int stage = 0, parity = 0;
-  __device__ void next() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
+  __device__ void load(char* a, char* b, PhaseBarrier* full, const Tile& t, int slice) const {
+    const int k = slice * kK, row = t.row * kM, column = t.column * kN;
+    if constexpr (kA) {
+      tma_load(a, &a_map, full, row, k, t.batch * plan.a_batch);
+      tma_load(a + kBlock, &a_map, full, row + 64, k, t.batch * plan.a_batch);
+    } else {
+      tma_load(a, &a_map, full, k, row, t.batch * plan.a_batch);
     }
-  }
-};
-
-template <int kN, int kStages> struct Tiles {
-  alignas(1024) char a[kStages][kM * kK * 2];
-  char b[kStages][kN * kK * 2];
-  char c[kM * kN * 2];
-  PhaseBarrier full[kStages], empty[kStages];
-};
-
-template <class Tiles, int kStages> __device__ void start_barriers(Tiles& s) {
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < kStages; ++i) {
-      barrier_init(&s.full[i], 1);
-      barrier_init(&s.empty[i], 4 * kConsumers);
-    }
-    barrier_init_done();
-  }
-  __syncthreads();
-}
-
-template <class T>
-__device__ inline float finished(float x, const Epilogue& e, int batch, int64_t row, int64_t column) {
-  x *= e.alpha;
-  if (e.beta != 0)
-    x += e.beta * from_element<float>(static_cast<const T*>(e.d)[batch * e.d_batch + row * e.d_row + column * e.d_col]);
-  return x;
-}
-
-// k-slice s of the tile into a stage. An operand that is dense along k comes as one box of rows of k, one that is dense
-// along its other axis as boxes of 64 by 64.
-template <bool kTransposeA, bool kTransposeB, int kN>
-__device__ inline void load_slice(char* a, char* b, PhaseBarrier* full, const TensorMap& a_map, const TensorMap& b_map,
-                                  const Plan& p, const Tile& t, int s) {
-  const int k = s * kK, row = t.row * kM, column = t.column * kN;
-  barrier_expect(full, (kM + kN) * kK * 2);
-  if constexpr (kTransposeA) {
-    tma_load(a, &a_map, full, row, k, t.batch * p.a_batch);
-    tma_load(a + kBlock, &a_map, full, row + 64, k, t.batch * p.a_batch);
-  } else {
-    tma_load(a, &a_map, full, k, row, t.batch * p.a_batch);
-  }
-  if constexpr (kTransposeB) {
+    if constexpr (kB) {
 #pragma unroll
-    for (int j = 0; j < kN / 64; ++j) tma_load(b + j * kBlock, &b_map, full, column + 64 * j, k, t.batch * p.b_batch);
-  } else {
-    tma_load(b, &b_map, full, k, column, t.batch * p.b_batch);
-  }
-}
-
-// hot: no spills
-template <class T, bool kTransposeA, bool kTransposeB, int kN, int kStages, bool kSplit>
-__global__ void __launch_bounds__(kThreads)
-    matmul_sm90_kernel(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map,
-                       const __grid_constant__ TensorMap c_map, const Plan p, const Epilogue e, float* parts) {
-  using Shared = Tiles<kN, kStages>;
-  Shared& s = shared<Shared>();
-  start_barriers<Shared, kStages>(s);
-  Ring<kStages> ring;
-  const int warpgroup = threadIdx.x / 128;
-  if (warpgroup == 0) {
-    registers_give<40>();
-    if (threadIdx.x != 0) return;
-    tma_prefetch(&a_map);
-    tma_prefetch(&b_map);
-    for (int index = blockIdx.x; index < tile_count(p); index += gridDim.x) {
-      const Tile t = tile_at(p, index);
-      for (int slice = t.first; slice < t.last; ++slice, ring.next()) {
-        barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-        load_slice<kTransposeA, kTransposeB, kN>(s.a[ring.stage], s.b[ring.stage], &s.full[ring.stage], a_map, b_map, p,
-                                                 t, slice);
-      }
+      for (int j = 0; j < kN / 64; ++j)
+        tma_load(b + j * kBlock, &b_map, full, column + 64 * j, k, t.batch * plan.b_batch);
+    } else {
+      tma_load(b, &b_map, full, k, column, t.batch * plan.b_batch);
     }
-    return;
   }
-  registers_take<232>();
-  const int consumer = warpgroup - 1, thread = threadIdx.x % 128, lane = thread % 32;
-  const int row_in_tile = consumer * 64 + thread / 32 * 16 + lane / 4, column_in_tile = lane % 4 * 2;
-  char* mine = s.c + consumer * 64 * kN * 2;
-  for (int index = blockIdx.x; index < tile_count(p); index += gridDim.x) {
-    const Tile t = tile_at(p, index);
-    float d[kN / 2];
-    int before = 0;
-    for (int slice = t.first; slice < t.last; ++slice, ring.next()) {
-      barrier_wait(&s.full[ring.stage], ring.parity);
-      wgmma_fence();
-#pragma unroll
-      for (int k = 0; k < kK / 16; ++k) {
-        const char *a = s.a[ring.stage] + consumer * kBlock, *b = s.b[ring.stage];
-        wgmma<T, kTransposeA, kTransposeB>(d, tile_descriptor(a + k * (kTransposeA ? 2048 : 32), 1024),
-                                           tile_descriptor(b + k * (kTransposeB ? 2048 : 32), 1024, kBlock),
-                                           slice > t.first || k > 0);
-      }
-      wgmma_commit();
-      wgmma_wait<1>();  // the slice before is done: its stage may be filled again
-      if (slice > t.first && lane == 0) barrier_arrive(&s.empty[before]);
-      before = ring.stage;
-    }
-    wgmma_wait<0>();
-    if (t.last > t.first && lane == 0) barrier_arrive(&s.empty[before]);
 
-    const int row = t.row * kM + row_in_tile, column = t.column * kN + column_in_tile;
+  __device__ void finish(float (&d)[kN / 2], const Tile& t, const Writer& w) const {
+    const int row = t.row * kM + w.consumer * 64 + w.row(), column = t.column * kN + w.column();
     if constexpr (kSplit) {
-      const int split = index / (p.tiles_m * p.tiles_n * p.batch);
-      float* part = parts + (int64_t(split) * p.batch + t.batch) * p.m * p.n;
+      float* part = parts + (int64_t(t.split) * plan.batch + t.batch) * plan.m * plan.n;
 #pragma unroll
       for (int i = 0; i < kN / 2; i += 2) {
         const int r = row + i % 4 / 2 * 8, c = column + i / 4 * 8;
-        if (r >= p.m || c >= p.n) continue;
-        *reinterpret_cast<float2*>(part + int64_t(r) * p.n + c) = make_float2(d[i], d[i + 1]);
+        if (r >= plan.m || c >= plan.n) continue;
+        *reinterpret_cast<float2*>(part + int64_t(r) * plan.n + c) = make_float2(d[i], d[i + 1]);  // n is even
       }
     } else {
-      if (thread == 0) tma_store_wait_read<0>();
-      meet_threads(1 + consumer, 128);
+      if (w.thread == 0) tma_store_wait_read<0>();
+      w.meet();
 #pragma unroll
       for (int i = 0; i < kN / 2; i += 2) {
         const int r = i % 4 / 2 * 8, c = i / 4 * 8;
-        float low = d[i] * e.alpha, high = d[i + 1] * e.alpha;
-        if (e.beta != 0 && row + r < p.m && column + c < p.n) {  // n is even
-          low = finished<T>(d[i], e, t.batch, row + r, column + c);
-          high = finished<T>(d[i + 1], e, t.batch, row + r, column + c + 1);
+        float low = d[i] * epilogue.alpha, high = d[i + 1] * epilogue.alpha;
+        if (epilogue.beta != 0 && row + r < plan.m && column + c < plan.n) {
+          low = epilogue.of<T>(d[i], t.batch, row + r, column + c);
+          high = epilogue.of<T>(d[i + 1], t.batch, row + r, column + c + 1);
         }
-        const int line = row_in_tile % 64 + r, at = c + column_in_tile;
-        const int chunk = at % 64 / 8 ^ line % 8;
-        store_pack<2>(reinterpret_cast<T*>(mine + at / 64 * kBlock + line * 128 + chunk * 16) + at % 8,
+        const int line = w.row() + r, at = c + w.column(), chunk = at % 64 / 8 ^ line % 8;
+        store_pack<2>(reinterpret_cast<T*>(w.room + at / 64 * kBlock + line * 128 + chunk * 16) + at % 8,
                       Pack<T, 2>{to_element<T>(low), to_element<T>(high)});
       }
       fence_shared_for_async();
-      meet_threads(1 + consumer, 128);
-      if (thread == 0) {
+      w.meet();
+      if (w.thread == 0) {
 #pragma unroll
         for (int j = 0; j < kN / 64; ++j)
-          tma_store(&c_map, mine + j * kBlock, t.column * kN + 64 * j, t.row * kM + consumer * 64, t.batch);
+          tma_store(&c_map, w.room + j * kBlock, t.column * kN + 64 * j, t.row * kM + w.consumer * 64, t.batch);
         tma_store_commit();
       }
     }
   }
-  if (!kSplit && thread == 0) tma_store_wait<0>();
-}
+  __device__ void end(const Writer& w) const {
+    if (!kSplit && w.thread == 0) tma_store_wait<0>();
+  }
+};
 
 // C from the sums of the splits, in their order.
 template <class T>
@@ -216,7 +140,7 @@ __global__ void combine_splits_kernel(const float* __restrict__ parts, T* __rest
     float x = 0;
     for (int s = 0; s < splits; ++s) x += parts[s * total + i];
     const int64_t batch = i / per_batch, row = i % per_batch / n, column = i % n;
-    store(c + batch * c_batch + row * c_row + column, finished<T>(x, e, int(batch), row, column));
+    store(c + batch * c_batch + row * c_row + column, e.of<T>(x, int(batch), row, column));
   }
 }
 
@@ -260,27 +184,27 @@ constexpr int kFloatN = 128, kFloatStages = 2;
 struct FloatTiles {
   alignas(1024) char a[kFloatStages][3][kM * kK * 2];
   char b[kFloatStages][3][kFloatN * kK * 2];
-  PhaseBarrier full[kFloatStages], empty[kFloatStages];
+  Barriers<kFloatStages> barriers;
 };
 
 // float32 from parts (part * batch + batch index, rows, k), k-major.
 // hot: no spills
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     matmul_sm90_float_kernel(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map,
                              const Plan p, const Epilogue e, int a_part, int b_part, float* __restrict__ c,
                              int64_t c_row, int64_t c_batch) {
   FloatTiles& s = shared<FloatTiles>();
-  start_barriers<FloatTiles, kFloatStages>(s);
+  s.barriers.start();
   Ring<kFloatStages> ring;
   const int warpgroup = threadIdx.x / 128;
   if (warpgroup == 0) {
     registers_give<40>();
     if (threadIdx.x != 0) return;
-    for (int index = blockIdx.x; index < tile_count(p); index += gridDim.x) {
-      const Tile t = tile_at(p, index);
+    for (int index = blockIdx.x; index < p.tiles(); index += gridDim.x) {
+      const Tile t = p.tile(index);
       for (int slice = t.first; slice < t.last; ++slice, ring.next()) {
-        PhaseBarrier* full = &s.full[ring.stage];
-        barrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+        PhaseBarrier* full = &s.barriers.full[ring.stage];
+        barrier_wait(&s.barriers.empty[ring.stage], ring.parity ^ 1);
         barrier_expect(full, 3 * (kM + kFloatN) * kK * 2);
 #pragma unroll
         for (int i = 0; i < 3; ++i) {
@@ -293,13 +217,13 @@ __global__ void __launch_bounds__(kThreads)
   }
   registers_take<232>();
   const int consumer = warpgroup - 1, thread = threadIdx.x % 128, lane = thread % 32;
-  for (int index = blockIdx.x; index < tile_count(p); index += gridDim.x) {
-    const Tile t = tile_at(p, index);
+  for (int index = blockIdx.x; index < p.tiles(); index += gridDim.x) {
+    const Tile t = p.tile(index);
     float sum[kFloatN / 2], d[kFloatN / 2];
 #pragma unroll
     for (int i = 0; i < kFloatN / 2; ++i) sum[i] = 0;
     for (int slice = t.first; slice < t.last; ++slice, ring.next()) {
-      barrier_wait(&s.full[ring.stage], ring.parity);
+      barrier_wait(&s.barriers.full[ring.stage], ring.parity);
       wgmma_fence();
       // Pairs of parts, the smallest products first: (3,1) (2,2) (1,3) (2,1) (1,2) (1,1).
 #pragma unroll
@@ -317,7 +241,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       wgmma_commit();
       wgmma_wait<0>();
-      if (lane == 0) barrier_arrive(&s.empty[ring.stage]);
+      if (lane == 0) barrier_arrive(&s.barriers.empty[ring.stage]);
 #pragma unroll
       for (int i = 0; i < kFloatN / 2; ++i) sum[i] += d[i];
     }
@@ -327,7 +251,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kFloatN / 2; ++i) {
       const int r = row + i % 4 / 2 * 8, q = column + i / 4 * 8 + i % 2;
-      if (r < p.m && q < p.n) out[r * c_row + q] = finished<float>(sum[i], e, t.batch, r, q);
+      if (r < p.m && q < p.n) out[r * c_row + q] = e.of<float>(sum[i], t.batch, r, q);
     }
   }
 }
@@ -360,15 +284,10 @@ struct Product {
 };
 
 template <class T, bool kTransposeA, bool kTransposeB, int kN, bool kSplit> void start(const Product& x, float* parts) {
-  constexpr int kStages = kN == 256 ? 3 : 4;
-  using Shared = Tiles<kN, kStages>;
   const int matrices = x.plan.batch;
   const TensorMap a = x.a.map(x.dtype, matrices, kM), b = x.b.map(x.dtype, matrices, kN),
                   c = kSplit ? a : x.c.map(x.dtype, matrices, 64);
-  const int tiles = x.plan.tiles_m * x.plan.tiles_n * x.plan.batch * x.plan.splits, most = multiprocessors();
-  launch(matmul_sm90_kernel<T, kTransposeA, kTransposeB, kN, kStages, kSplit>,
-         dim3(unsigned(tiles < most ? tiles : most)), dim3(kThreads), sizeof(Shared), a, b, c, x.plan, x.epilogue,
-         parts);
+  start_product(Matmul<T, kTransposeA, kTransposeB, kN, kSplit>{a, b, c, x.plan, x.epilogue, parts}, x.plan.tiles());
 }
 
 template <class T, int kN, bool kSplit> void start_layout(const Product& x, float* parts) {
@@ -379,15 +298,11 @@ template <class T, int kN, bool kSplit> void start_layout(const Product& x, floa
 }
 
 template <class T> void multiply(Product& x) {
-  const int64_t multi = multiprocessors();
-  auto tiles = [&](int n) { return ceil_div(x.plan.m, kM) * ceil_div(x.plan.n, n) * x.plan.batch; };
-  const bool wide = tiles(256) >= multi;
   x.plan.tiles_m = int(ceil_div(x.plan.m, kM));
+  const int64_t strips = int64_t(x.plan.tiles_m) * x.plan.batch;
+  const bool wide = strips * ceil_div(x.plan.n, 256) >= multiprocessors();
   x.plan.tiles_n = int(ceil_div(x.plan.n, wide ? 256 : 128));
-  x.plan.splits = 1;
-  // Fewer tiles than multiprocessors: cut k, but leave each part eight slices to fill the ring for.
-  while (!wide && tiles(128) * x.plan.splits * 2 <= multi && x.plan.slices / (x.plan.splits * 2) >= 8)
-    x.plan.splits *= 2;
+  x.plan.splits = wide ? 1 : splits_for(strips * x.plan.tiles_n, x.plan.slices);
   if (x.plan.splits == 1)
     return wide ? start_layout<T, 256, false>(x, nullptr) : start_layout<T, 128, false>(x, nullptr);
   const int64_t per_batch = int64_t(x.plan.m) * x.plan.n, total = per_batch * x.plan.batch;
@@ -417,7 +332,7 @@ void multiply_float(Product& x) {
   x.plan.tiles_m = int(ceil_div(x.plan.m, kM));
   x.plan.tiles_n = int(ceil_div(x.plan.n, kFloatN));
   x.plan.splits = 1;
-  const int tiles = x.plan.tiles_m * x.plan.tiles_n * matrices, most = multiprocessors();
+  const int tiles = x.plan.tiles(), most = multiprocessors();
   launch(matmul_sm90_float_kernel, dim3(unsigned(tiles < most ? tiles : most)), dim3(kThreads), sizeof(FloatTiles),
          parts[0].map(DType::BFloat16, 3 * a_matrices, kM), parts[1].map(DType::BFloat16, 3 * b_matrices, kFloatN),
          x.plan, x.epilogue, int(a_matrices), int(b_matrices), static_cast<float*>(const_cast<void*>(x.c.data)),
