@@ -127,6 +127,43 @@ def nll_of_many_rows(i: Inputs, rows: int, n: int) -> list[Any]:
     return [loss, total, core.nll_loss_backward(loss, x, target, None, total, "mean", 2)]
 
 
+def line(i: Inputs, n: int) -> Any:
+    return i.normal(n, dtype="float64" if i.dtype == "float64" else "float32")
+
+
+@case((70, 5), (9, 1000), (2, 8192), dtypes=ALL)
+@case((600, 40), (3, 12289), (2, 20000), dtypes=WIDE)
+@case((130, 8200), dtypes=("bfloat16",))
+@case((70, 5), (3, 1001), (2, 12289), (2, 20001), dtypes=WIDE, off=1)
+def layer_norm(i: Inputs, rows: int, n: int) -> list[Any]:
+    x, dy, w = i.normal(rows, n), i.normal(rows, n), line(i, n)
+    y, mean, rstd = core.layer_norm_forward(x, [n], w, line(i, n), 1e-5)
+    found = [y, mean, rstd, *core.layer_norm_backward(dy, x, [n], w, mean, rstd, True, True, True)]
+    y, rstd = core.rms_norm_forward(x, [n], None, 1e-5)
+    found += [y, rstd, *core.rms_norm_backward(dy, x, [n], None, rstd, True, False)]
+    return [*found, *core.layer_norm_backward(dy, x, [n], w, mean, rstd, False, True, False)]
+
+
+@case((3, 12), (2, 12, 5, 7), (3, 12, 33), (2, 12, 4100), (1, 6, 9001), dtypes=ALL)
+@case((2, 12, 7), (2, 6, 4101), dtypes=WIDE, off=1)
+def group_norm(i: Inputs, *shape: int) -> list[Any]:
+    x, dy, w = i.normal(*shape), i.normal(*shape), line(i, shape[1])
+    y, mean, rstd = core.group_norm_forward(x, 3, w, line(i, shape[1]), 1e-5)
+    return [y, mean, rstd, *core.group_norm_backward(dy, x, 3, w, mean, rstd, True, True, True)]
+
+
+@case((70, 6), (150, 40), (70, 3, 5), (3, 5, 33), (4, 130, 8, 8), (20, 3, 700), (2, 3, 9001), dtypes=ALL)
+@case((70, 3, 5), (3, 5, 33), (20, 3, 701), dtypes=WIDE, off=1)
+def batch_norm(i: Inputs, *shape: int) -> list[Any]:
+    x, dy, w, b = i.normal(*shape), i.normal(*shape), line(i, shape[1]), line(i, shape[1])
+    running_mean, running_var = i.normal(shape[1]), i.put(i.rng.uniform(0.5, 2, shape[1]))
+    y, mean, rstd = core.batch_norm_forward(x, w, b, running_mean, running_var, 0.1, 1e-5)
+    found = [y, mean, rstd, running_mean, running_var]
+    found += core.batch_norm_backward(dy, x, w, mean, rstd, True, True, True, True)
+    y, mean, rstd = core.batch_norm_eval(x, None, b, running_mean, running_var, 1e-5)
+    return [*found, y, *core.batch_norm_backward(dy, x, None, mean, rstd, False, True, False, True)]
+
+
 @pytest.fixture
 def schedule() -> Iterator[Callable[[str], None]]:
     if DEVICE != "simt":

@@ -48,33 +48,55 @@ template <class T> struct Packs {
   __device__ bool even_in(const void* row) const { return even && on_boundary(row); }
 };
 
-// K packs of a row of n, `step` elements apart from element `first` on; fill where the row has none. even: as Packs';
-// then no branch keeps a load from starting before the one ahead of it has come.
+// The pack of a row of n from element `first` on; fill where the row has none. even: as Packs'.
+template <class I, class T>
+__device__ inline Pack<T, kPack<T>> load_one(const T* __restrict__ row, I first, I n, bool even, T fill) {
+  constexpr int V = kPack<T>;
+  Pack<T, V> pack;
+#pragma unroll
+  for (int i = 0; i < V; ++i) pack[i] = fill;
+  if (even ? first < n : first >= 0 && first + V <= n && on_boundary(row + first)) {
+    pack = load_pack<V>(row + first);
+  } else if (!even) {
+#pragma unroll
+    for (int i = 0; i < V; ++i)
+      if (first + i >= 0 && first + i < n) pack[i] = row[first + i];
+  }
+  return pack;
+}
+
+// K packs, `step` elements apart from `first` on. Where the packs are even no branch keeps a load from starting before
+// the one ahead of it has come.
 template <int K, class I, class T>
 __device__ inline void load_tile(const T* __restrict__ row, I first, I step, I n, bool even, T fill,
                                  Pack<T, kPack<T>> (&tile)[K]) {
-  constexpr int V = kPack<T>;
-#pragma unroll
-  for (int k = 0; k < K; ++k)
-#pragma unroll
-    for (int i = 0; i < V; ++i) tile[k][i] = fill;
   if (even) {
 #pragma unroll
-    for (int k = 0; k < K; ++k)
-      if (first + k * step < n) tile[k] = load_pack<V>(row + first + k * step);
-    return;
-  }
+    for (int k = 0; k < K; ++k) tile[k] = load_one(row, first + k * step, n, true, fill);
+  } else {
 #pragma unroll
-  for (int k = 0; k < K; ++k) {
-    const I at = first + k * step;
-    if (at >= 0 && at + V <= n && on_boundary(row + at)) {
-      tile[k] = load_pack<V>(row + at);
-    } else {
-#pragma unroll
-      for (int i = 0; i < V; ++i)
-        if (at + i >= 0 && at + i < n) tile[k][i] = row[at + i];
-    }
+    for (int k = 0; k < K; ++k) tile[k] = load_one(row, first + k * step, n, false, fill);
   }
+}
+
+template <class I, class T, class C>
+__device__ inline void store_one(T* __restrict__ row, I first, I n, bool even, const C (&v)[kPack<T>]) {
+  constexpr int V = kPack<T>;
+  if (even ? first < n : first >= 0 && first + V <= n && on_boundary(row + first)) {
+    Pack<T, V> pack;
+#pragma unroll
+    for (int i = 0; i < V; ++i) pack[i] = to_element<T>(v[i]);
+    store_pack(row + first, pack);
+  } else if (!even) {
+#pragma unroll
+    for (int i = 0; i < V; ++i)
+      if (first + i >= 0 && first + i < n) store(row + first + i, v[i]);
+  }
+}
+template <int K, class I, class T, class C>
+__device__ inline void store_tile(T* __restrict__ row, I first, I step, I n, bool even, const C (&v)[K][kPack<T>]) {
+#pragma unroll
+  for (int k = 0; k < K; ++k) store_one(row, first + k * step, n, even, v[k]);
 }
 
 // The elements of a tile as numbers to compute with.
@@ -83,25 +105,6 @@ template <class T, int K, int V, class C> __device__ inline void widen(const Pac
   for (int k = 0; k < K; ++k)
 #pragma unroll
     for (int i = 0; i < V; ++i) v[k][i] = from_element<C>(tile[k][i]);
-}
-
-template <int K, class I, class T, class C>
-__device__ inline void store_tile(T* __restrict__ row, I first, I step, I n, bool even, const C (&v)[K][kPack<T>]) {
-  constexpr int V = kPack<T>;
-#pragma unroll
-  for (int k = 0; k < K; ++k) {
-    const I at = first + k * step;
-    if (even ? at < n : at >= 0 && at + V <= n && on_boundary(row + at)) {
-      Pack<T, V> pack;
-#pragma unroll
-      for (int i = 0; i < V; ++i) pack[i] = to_element<T>(v[k][i]);
-      store_pack(row + at, pack);
-    } else if (!even) {
-#pragma unroll
-      for (int i = 0; i < V; ++i)
-        if (at + i >= 0 && at + i < n) store(row + at + i, v[k][i]);
-    }
-  }
 }
 
 // Elements first .. first + N - 1 of a line of n; fill where it has none.
@@ -128,20 +131,21 @@ struct TeamPlan {
   dim3 grid;
 
   template <class T> static TeamPlan of(const T* rows, int64_t count, int64_t n, int held, int most = kMaxBlock) {
-    bool even = aligned(rows, 16) && n % kPack<T> == 0;
-    int64_t packs = ceil_div(n + (even ? 0 : kPack<T> - 1), kPack<T>);
-    TeamPlan plan;
+    const bool even = aligned(rows, 16) && n % kPack<T> == 0;
+    return TeamPlan(count, ceil_div(n + (even ? 0 : kPack<T> - 1), kPack<T>), held, most);
+  }
+  // For rows of so many packs.
+  TeamPlan(int64_t count, int64_t packs, int held, int most) {
     if (packs <= 32 * held) {
-      plan.width = 1;
-      while (plan.width < 32 && 2 * plan.width < packs) plan.width *= 2;
-      plan.block = 128;
+      width = 1;
+      while (width < 32 && 2 * width < packs) width *= 2;
+      block = 128;
     } else {
-      int64_t wanted = ceil_div(packs, 32 * held) * 32;
-      plan.width = plan.block = int(wanted < most ? wanted : most);
+      const int64_t wanted = ceil_div(packs, 32 * held) * 32;
+      width = block = int(wanted < most ? wanted : most);
     }
-    plan.fits = packs <= int64_t(plan.width) * held;
-    plan.grid = grid_for(count, plan.block / plan.width, 16);
-    return plan;
+    fits = packs <= int64_t(width) * held;
+    grid = grid_for(count, block / width, 16);
   }
 };
 

@@ -104,6 +104,7 @@ __device__ void map_row(const T* x, T* y, const Packs<T>& packs, const Team& tea
 template <class C> struct alignas(16) RowShared { C parts[32]; };  // a row may wait behind it
 
 // Rows that the registers of their teams hold.
+// hot: no spills
 template <class T>
 __global__ void __launch_bounds__(kMaxBlock)
     softmax_row_kernel(const T* __restrict__ x_, T* __restrict__ y_, int64_t rows, int n, int width, bool log) {
@@ -328,6 +329,7 @@ __device__ void map_row_gradient(const T* dy, const T* y, T* dx, const Packs<T>&
 }
 
 // Rows that the registers of their teams hold.
+// hot: no spills
 template <class T>
 __global__ void __launch_bounds__(kBackwardBlock)
     softmax_row_backward_kernel(const T* __restrict__ dy_, const T* __restrict__ y_, T* __restrict__ dx_, int64_t rows,
@@ -690,8 +692,9 @@ template <class C> __global__ void __launch_bounds__(kMaxBlock) weight_sum_kerne
 }
 
 // Of class indices; a row is cut into pieces of `piece` elements.
+// hot: no spills
 template <class T>
-__global__ void __launch_bounds__(kBackwardBlock)
+__global__ void __launch_bounds__(kBackwardBlock, 1)
     cross_entropy_row_backward_kernel(const __grid_constant__ CrossEntropyArgs a, const compute_t<T>* dy,
                                       bool dy_per_row, const compute_t<T>* total, const compute_t<T>* weight_sum,
                                       T* dx_, int64_t piece, int width) {
