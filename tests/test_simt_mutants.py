@@ -68,7 +68,7 @@ MUTANTS = [
     Mutant("transpose", "__syncthreads();", "", "unwritten memory|race"),
     Mutant("transpose", "__syncthreads();", "", "race", nth=1),
     Mutant("product", "      fence_shared_for_async();", "", "missing fence"),
-    Mutant("product", "w.meet();", "", "race|unwritten memory", nth=1),
+    Mutant("product", "w.meet();", "", "early reuse", nth=1),
     Mutant("product", "    if (!kSplit && w.thread == 0) tma_store_wait<0>();", "", "never waited for"),
     Mutant("product", "if (w.thread == 0) tma_store_wait_read<0>();", "", "early reuse"),
     Mutant("product", "barrier_wait(&s.barriers.full[ring.stage], ring.parity);", "", "missing wait", header=TILES),

@@ -504,9 +504,8 @@ std::string describe_code(const void* address) {
 std::string kernel_name(const void* kernel) {
   std::string s = symbol(kernel);
   s = s.substr(0, s.find('\n'));
-  const std::string unnamed = "(anonymous namespace)::";
-  size_t at = s.find(unnamed);
-  if (at != std::string::npos) s = s.substr(at + unnamed.size());
+  for (std::string part : {"void ", "gg::cuda::", "sm90::", "gg::", "(anonymous namespace)::"})
+    for (size_t at; (at = s.find(part)) != std::string::npos;) s.erase(at, part.size());
   return s.substr(0, s.find('('));
 }
 
