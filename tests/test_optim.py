@@ -70,7 +70,7 @@ def walk(library: Any, name: str, options: dict[str, Any], dtype: str, steps: in
         loss = sum(((p - (-1) ** (t // 4)) ** 2 * (i + 1)).sum() for i, p in enumerate(params))
         loss.backward()
         optimizer.step()
-        path.append([np.asarray(p.detach().double().numpy()) for p in params])
+        path.append([np.array(p.detach().double().numpy()) for p in params])
     return path
 
 

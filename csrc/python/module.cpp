@@ -107,11 +107,10 @@ void load_backend(DeviceType type) {
     if (!found) throw py::error_already_set();
     install_backend(type, static_cast<const Backend*>(found));
   } catch (py::error_already_set& error) {
-    if (error.matches(PyExc_ModuleNotFoundError) && type == DeviceType::Cuda)
+    if (!error.matches(PyExc_ModuleNotFoundError)) throw ValueError("device " + device + ": " + reason(error));
+    if (type == DeviceType::Cuda)
       throw ValueError("device cuda: this build has no CUDA backend: it is made where CMake finds a CUDA compiler");
-    if (error.matches(PyExc_ModuleNotFoundError))
-      throw ValueError("device " + device + ": this build has no module " + module);
-    throw ValueError("device " + device + ": " + reason(error));
+    throw ValueError("device " + device + ": this build has no module " + module);
   }
 }
 
