@@ -50,6 +50,21 @@ PORTABLE = [
     Case(queries=0, keys=5),
 ]
 
+TENSOR_CORES = [
+    Case(queries=64, keys=64, e=64, f=64),
+    Case(queries=130, keys=150, e=64, f=64, causal=True),
+    Case(queries=150, keys=70, e=128, f=128, causal=True),
+    Case(queries=70, keys=100, e=256, f=256, causal=True),
+    Case(heads=2, queries=40, keys=70, e=24, f=40, mask="bool"),
+    Case(heads=2, queries=40, keys=70, e=80, f=96, mask="float"),
+    Case(heads=4, kv_heads=2, queries=70, keys=40, e=64, f=64, causal=True, rows_first=True),
+    Case(heads=4, kv_heads=1, queries=33, keys=70, e=160, f=8, mask="bool", causal=True, dropout=0.3),
+    Case(heads=2, queries=70, keys=90, e=64, f=64, dropout=0.5),
+    Case(heads=2, queries=70, keys=90, e=128, f=128, mask="float", dropout=0.2),
+    Case(queries=5, keys=0, e=8, f=8),
+    Case(queries=0, keys=5, e=8, f=8),
+]
+
 
 def inputs(case: Case, dtype: str) -> tuple[list[gg.Tensor], gg.Tensor | None]:
     r = np.random.default_rng(7)
@@ -119,4 +134,10 @@ def compare(case: Case, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("case", PORTABLE, ids=repr)
 def test_any_size(case: Case, dtype: str) -> None:
+    compare(case, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("case", TENSOR_CORES, ids=repr)
+def test_tensor_cores(case: Case, dtype: str) -> None:
     compare(case, dtype)

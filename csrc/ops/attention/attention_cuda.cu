@@ -6,17 +6,13 @@
 // keys (dK, dV), so that every sum has an order. Products of two tiles go through shared memory in chunks of 256 bytes
 // a row, which makes rows of any length the same problem; what a loop sums up (O, dQ, dK, dV) is cut into slices of
 // kWidth columns that fit in registers, and the block of each slice makes the scores again.
-#include "ops/attention/attention.h"
-
-#include <math.h>
-
 #include "cuda/block.h"
-#include "cuda/launch.h"
-#include "cuda/number.h"
-#include "cuda/philox.h"
+#include "ops/attention/attention_device.h"
 
 namespace gg::cuda {
 namespace {
+
+using namespace attention;
 
 // Threads stand kSide by kSide in a block: x along keys and columns, y along queries.
 constexpr int kSide = 16, kThreads = kSide * kSide, kKeys = 64;
@@ -31,10 +27,6 @@ template <class C> using Scores = C[kRows<C>][4];
 // 16 bytes follow every row in shared memory, so that threads that read down a column meet different banks.
 template <class C, int kColumns> constexpr int kPitch = kColumns + kPack<C>;
 template <class C> constexpr int kDepth = kSide * kPack<C>;  // columns of a chunk
-
-template <class C> constexpr C kInfinity = C(HUGE_VAL);
-
-template <class T> __host__ __device__ constexpr T least(T a, T b) { return a < b ? a : b; }
 
 // The matrix of one head, dense along a row, of type C; or of a 16-bit type, read and written as float.
 template <class C> struct Rows {
@@ -261,76 +253,28 @@ __device__ inline void share(const Scores<C>& x, const Rows<C>& slice, int row0,
   __syncthreads();
 }
 
-// Which head, tile and slice a block works on: slices are neighbours, then tiles, so that they find K and V in L2.
-struct Part {
-  int batch, head, tile, slice;
-  __device__ Part(int heads, int tiles, int slices) {
-    int i = int(blockIdx.x);
-    slice = i % slices, i /= slices;
-    tile = i % tiles, i /= tiles;
-    head = i % heads, batch = i / heads;
-  }
-};
-
-// Products become scores: scaled, masked, and -inf where the query may not see the key or there is none.
+// Products become scores.
 template <class C>
 __device__ inline void mask_tile(const AttentionProblem& p, int batch, int head, int q0, int s0, Scores<C>& x) {
   const C scale = C(p.scale);
-  const int64_t* st = p.mask_strides;
 #pragma unroll
   for (int i = 0; i < kRows<C>; ++i)
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int q = q0 + y_of_thread() + kSide * i, s = s0 + 4 * x_of_thread() + j;
-      x[i][j] *= scale;
-      if (s >= p.s || (p.causal && s > q)) {
-        x[i][j] = -kInfinity<C>;
-      } else if (p.mask && q < p.l) {
-        const int64_t at = batch * st[0] + head * st[1] + q * st[2] + s * st[3];
-        if (!p.mask_is_bool)
-          x[i][j] += static_cast<const C*>(p.mask)[at];
-        else if (!static_cast<const bool*>(p.mask)[at])
-          x[i][j] = -kInfinity<C>;
-      }
-    }
+    for (int j = 0; j < 4; ++j)
+      x[i][j] =
+          x[i][j] * scale + bias_of<C>(p, batch, head, q0 + y_of_thread() + kSide * i, s0 + 4 * x_of_thread() + j);
 }
 
-// What dropout multiplies the weights of query q and the keys s ... s + 3 by, s a multiple of 4; head counts through
-// the batch.
-template <class C> __device__ inline Pack<C, 4> keep_of(const AttentionProblem& p, int64_t head, int64_t q, int64_t s) {
-  const C up = p.dropout < 1 ? C(1 / (1 - p.dropout)) : C(0);
-  const double threshold = p.dropout * 0x1p32;
-  const uint32_t dropped = threshold < 0xffffffffu ? uint32_t(threshold) : 0xffffffffu;
-  const Philox random(p.offset + uint64_t((head * ceil_div(p.s, 4) + s / 4) * p.l + q), p.seed);
-  Pack<C, 4> keep;
-#pragma unroll
-  for (int j = 0; j < 4; ++j) keep[j] = random.c[j] < dropped ? C(0) : up;
-  return keep;
-}
-
-// How many keys the queries before `end` see.
-__device__ inline int visible_keys(const AttentionProblem& p, int end) {
-  return p.causal ? least(int(p.s), end) : int(p.s);
-}
-
-template <class C> struct ForwardArguments {
-  AttentionProblem p;
-  DType dtype;
-  void* out;
-  int64_t out_strides[3];
-  C* stats;
-  int tiles, slices;
-};
-
+// hot: no spills
 template <class C, int kWidth>
-__global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_constant__ ForwardArguments<C> arguments) {
-  const auto& [p, dtype, out, out_strides, stats, tiles_count, slices] = arguments;
+__global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_constant__ ForwardArguments<C> a) {
+  const AttentionProblem& p = a.p;
   auto& tiles = shared<Tiles<C, kWidth>>();
-  Part part(int(p.heads), tiles_count, slices);
-  if (p.causal) part.tile = tiles_count - 1 - part.tile;  // the longest first
+  Part part(int(p.heads), a.tiles, a.slices);
+  if (p.causal) part.tile = a.tiles - 1 - part.tile;  // the longest first
   const int q0 = part.tile * kQueries<C>;
   const int column0 = part.slice * kWidth;
-  if (threadIdx.x == 0) tiles.rows.set(dtype, p, part.batch, part.head);
+  if (threadIdx.x == 0) tiles.rows.set(a.dtype, p, part.batch, part.head);
   C m[kRows<C>], l[kRows<C>], sums[kRows<C>][kColumnsEach<C, kWidth>] = {};
 #pragma unroll
   for (int i = 0; i < kRows<C>; ++i) m[i] = -kInfinity<C>, l[i] = 0;
@@ -354,9 +298,9 @@ __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_const
       l[i] = l[i] * shrink + warp_reduce<Sum>(sum, kSide);
 #pragma unroll
       for (int c = 0; c < kColumnsEach<C, kWidth>; ++c) sums[i][c] *= shrink;
-      if (p.dropout > 0) {
+      if (a.dropout.on) {
         const int row = q0 + y_of_thread() + kSide * i;
-        const auto keep = keep_of<C>(p, part.batch * p.heads + part.head, row, s0 + 4 * x_of_thread());
+        const auto keep = a.dropout.keep(p, part.batch * p.heads + part.head, row, s0 + 4 * x_of_thread());
         for (int j = 0; j < 4; ++j) x[i][j] *= keep[j];
       }
     }
@@ -364,14 +308,14 @@ __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_const
     multiply_nn<kWidth>(sums, tiles.scores, tiles.operands, least(kKeys, int(p.s) - s0));
   }
 
-  const Rows<C> to(dtype, out, out_strides, part.batch, part.head, p.l, p.f);
+  const Rows<C> to(a.dtype, a.out, a.out_strides, part.batch, part.head, p.l, p.f);
 #pragma unroll
   for (int i = 0; i < kRows<C>; ++i) {
     const int row = q0 + y_of_thread() + kSide * i;
     const bool none = l[i] == C(0);
     const C share = none ? C(0) : 1 / l[i];
     if (part.slice == 0 && x_of_thread() == 0 && row < p.l) {
-      C* to_stats = stats + 2 * ((part.batch * p.heads + part.head) * p.l + row);
+      C* to_stats = a.stats + 2 * ((part.batch * p.heads + part.head) * p.l + row);
       to_stats[0] = none ? C(0) : m[i];
       to_stats[1] = share;
     }
@@ -380,22 +324,6 @@ __global__ void __launch_bounds__(kThreads, 2) forward_kernel(const __grid_const
     store_slice<kWidth>(to, row, column0, sums[i]);
   }
 }
-
-// With P = exp(scale Q K^T + mask - m) / l, O = P V and D_i = sum_f dO_if O_if:
-//   dV = P^T dO,  dP = dO V^T,  dS = P * (dP - D),  dQ = scale dS K,  dK = scale dS^T Q.
-// With dropout, P in O and dV and dP in dS are multiplied by the same factors as forward. D comes from softmax's own
-// rule, D_i = sum_s P_is dP_is = sum_f dO_if sum_s P_is V_sf.
-template <class C> struct BackwardArguments {
-  AttentionProblem p;
-  DType dtype;
-  const void *dout, *out;
-  int64_t dout_strides[3], out_strides[3];
-  const C* stats;
-  C* d;  // (batch, heads, L)
-  void *dq, *dk, *dv;
-  C* dscores;
-  int tiles, slices;
-};
 
 // D, a warp to a row.
 template <class C>
@@ -440,16 +368,16 @@ __device__ inline void slopes(const BackwardArguments<C>& a, int batch, int head
   products(weights, tiles.rows.q, q0, tiles.rows.k, s0, tiles);
   mask_tile(a.p, batch, head, q0, s0, weights);
   products(ds, tiles.rows.dout, q0, tiles.rows.v, s0, tiles);
-  const int64_t head_index = batch * a.p.heads + head;
+  const int head_index = batch * int(a.p.heads) + head;
 #pragma unroll
   for (int i = 0; i < kRows<C>; ++i) {
     const int row = q0 + y_of_thread() + kSide * i;
-    const int64_t at = head_index * a.p.l + row;
-    const bool inside = row < a.p.l;
+    const int64_t at = int64_t(head_index) * a.p.l + row;
+    const bool inside = row < int(a.p.l);
     const C m = inside ? a.stats[2 * at] : C(0), share = inside ? a.stats[2 * at + 1] : C(0);
     const C d = inside ? a.d[at] : C(0);
     Pack<C, 4> keep{1, 1, 1, 1};
-    if (a.p.dropout > 0) keep = keep_of<C>(a.p, head_index, row, s0 + 4 * x_of_thread());
+    if (a.dropout.on) keep = a.dropout.keep(a.p, head_index, row, s0 + 4 * x_of_thread());
     for (int j = 0; j < 4; ++j) {
       const C w = exp(weights[i][j] - m) * share;
       weights[i][j] = w * keep[j];
@@ -465,6 +393,7 @@ __device__ inline Rows<C> dense_rows(DType t, void* data, int64_t head, int64_t 
   return Rows<C>(t, data, strides, 0, head, rows, columns);
 }
 
+// hot: no spills
 template <class C, int kWidth>
 __global__ void __launch_bounds__(kThreads, 2) backward_queries_kernel(const __grid_constant__ BackwardArguments<C> a) {
   const AttentionProblem& p = a.p;
@@ -501,6 +430,7 @@ __global__ void __launch_bounds__(kThreads, 2) backward_queries_kernel(const __g
   }
 }
 
+// hot: no spills
 template <class C, int kWidth>
 __global__ void __launch_bounds__(kThreads, kColumnsEach<C, kWidth> * sizeof(C) > 16 ? 1 : 2)
     backward_keys_kernel(const __grid_constant__ BackwardArguments<C> a) {
@@ -514,7 +444,7 @@ __global__ void __launch_bounds__(kThreads, kColumnsEach<C, kWidth> * sizeof(C) 
   const int first = p.causal ? s0 / kQueries<C> * kQueries<C> : 0;
   for (int head = part.head * group; head < (part.head + 1) * group; ++head) {
     set_rows(a, part.batch, head, tiles.rows);
-    for (int q0 = first; q0 < p.l; q0 += kQueries<C>) {
+    for (int q0 = first; q0 < int(p.l); q0 += kQueries<C>) {
       Scores<C> weights, ds;
       slopes(a, part.batch, head, q0, s0, weights, ds, tiles);
       const int queries = least(kQueries<C>, int(p.l) - q0);
@@ -540,11 +470,11 @@ __global__ void __launch_bounds__(kThreads, kColumnsEach<C, kWidth> * sizeof(C) 
 // keep (batch, heads, L, S): a thread makes the factors of four keys under one query.
 template <class C>
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(const __grid_constant__ AttentionProblem p, C* __restrict__ keep) {
+    dropout_kernel(const __grid_constant__ AttentionProblem p, Dropout<C> dropout, C* __restrict__ keep) {
   const int64_t fours = ceil_div(p.s, 4), n = p.batch * p.heads * p.l * fours;
   for (int64_t i = first_item(); i < n; i += item_step()) {
     const int64_t row = i / fours, s = i % fours * 4;
-    const Pack<C, 4> x = keep_of<C>(p, row / p.l, row % p.l, s);
+    const Pack<C, 4> x = dropout.keep(p, row / p.l, row % p.l, s);
     for (int j = 0; j < least<int64_t>(4, p.s - s); ++j) keep[row * p.s + s + j] = x[j];
   }
 }
@@ -558,8 +488,8 @@ template <class C, class F> void dispatch_width(int64_t columns, const F& f) {
 }
 int slices_of(int64_t columns, int width) { return int(columns > width ? ceil_div(columns, width) : 1); }
 
-template <class C> void forward(DType t, const AttentionProblem& p, void* out, const int64_t* out_strides, C* stats) {
-  ForwardArguments<C> a{p, t, out, {out_strides[0], out_strides[1], out_strides[2]}, stats, 0, 0};
+template <class C> void forward(ForwardArguments<C> a) {
+  const AttentionProblem& p = a.p;
   dispatch_width<C>(p.f, [&]<int kWidth>() {
     a.tiles = int(ceil_div(p.l, kQueries<C>));
     a.slices = slices_of(p.f, kWidth);
@@ -575,6 +505,8 @@ template <class C> void backward(BackwardArguments<C> a) {
   a.d = d.get();
   if (a.dscores) zero(a.dscores, size_t(rows * p.s) * sizeof(C));
   if (rows > 0) launch(row_products_kernel<C>, grid_for(rows, kThreads / 32), kThreads, 0, a);
+  if constexpr (sizeof(C) == 4)
+    if (mma_takes(a.dtype, p) && mma_takes_rows(a.dout, a.dout_strides)) return backward_mma(a);
   dispatch_width<C>(p.e > p.f ? p.e : p.f, [&]<int kWidth>() {
     a.tiles = int(ceil_div(p.s, kKeys));
     a.slices = slices_of(p.e > p.f ? p.e : p.f, kWidth);
@@ -600,15 +532,34 @@ template <class F> void dispatch_compute(DType t, const F& f) {
 }
 
 void attention_forward(DType t, const AttentionProblem& p, void* out, const int64_t* out_strides, void* stats) {
-  dispatch_compute(t, [&]<class C>() { forward(t, p, out, out_strides, static_cast<C*>(stats)); });
+  dispatch_compute(t, [&]<class C>() {
+    ForwardArguments<C> a{p, t, Dropout<C>(p), out, {}, static_cast<C*>(stats), 0, 0};
+    for (int i = 0; i < 3; ++i) a.out_strides[i] = out_strides[i];
+    if constexpr (sizeof(C) == 4)
+      if (mma_takes(t, p) && mma_takes_rows(out, out_strides)) return forward_mma(a);
+    forward(a);
+  });
 }
 
 void attention_backward(DType t, const AttentionProblem& p, const void* dout, const int64_t* dout_strides,
                         const void* out, const int64_t* out_strides, const void* stats, void* dq, void* dk, void* dv,
                         void* dscores) {
   dispatch_compute(t, [&]<class C>() {
-    BackwardArguments<C> a{
-        p, t, dout, out, {}, {}, static_cast<const C*>(stats), nullptr, dq, dk, dv, static_cast<C*>(dscores), 0, 0};
+    BackwardArguments<C> a{p,
+                           t,
+                           Dropout<C>(p),
+                           dout,
+                           out,
+                           {},
+                           {},
+                           static_cast<const C*>(stats),
+                           nullptr,
+                           dq,
+                           dk,
+                           dv,
+                           static_cast<C*>(dscores),
+                           0,
+                           0};
     for (int i = 0; i < 3; ++i) a.dout_strides[i] = dout_strides[i], a.out_strides[i] = out_strides[i];
     backward(a);
   });
@@ -617,8 +568,9 @@ void attention_backward(DType t, const AttentionProblem& p, const void* dout, co
 void attention_dropout(DType t, const AttentionProblem& p, void* keep) {
   const int64_t n = p.batch * p.heads * p.l * ceil_div(p.s, 4);
   if (n == 0) return;
-  dispatch_compute(
-      t, [&]<class C>() { launch(dropout_kernel<C>, grid_for(n, kThreads), kThreads, 0, p, static_cast<C*>(keep)); });
+  dispatch_compute(t, [&]<class C>() {
+    launch(dropout_kernel<C>, grid_for(n, kThreads), kThreads, 0, p, Dropout<C>(p), static_cast<C*>(keep));
+  });
 }
 
 }  // namespace
