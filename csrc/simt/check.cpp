@@ -118,11 +118,7 @@ std::string describe_offset(uint32_t offset) {
   return describe_code(reinterpret_cast<const void*>(module_base + offset));
 }
 
-uint16_t thread_number() {
-  const Thread& t = *machine.self;
-  Dim3 n = machine.launch->block;
-  return uint16_t(t.block * n.x * n.y * n.z + t.index.x + n.x * (t.index.y + n.y * t.index.z));
-}
+inline Moment moment_now() { return {machine.self->number, machine.epoch[machine.self->warp]}; }
 
 std::string describe_other(uint32_t run, uint16_t thread) {
   const Launch& l = *machine.launch;
@@ -133,16 +129,10 @@ std::string describe_other(uint32_t run, uint16_t thread) {
                  "), thread (", i % l.block.x, ", ", i / l.block.x % l.block.y, ", ", i / l.block.x / l.block.y, ")");
 }
 
-int warp_of(uint16_t thread) {
-  const Launch& l = *machine.launch;
-  unsigned per_block = l.block.x * l.block.y * l.block.z;
-  return int(thread / per_block) * machine.warps_per_block + int(thread % per_block) / kWarp;
-}
-
 // Whether what thread `other` of this run did in `epoch` is known to come before what the running thread does now.
 bool ordered(uint16_t other, uint32_t epoch, uint16_t self) {
   if (other == self) return true;
-  int warp = warp_of(other), mine = machine.self->warp;
+  const int warp = machine.warp_of[other], mine = machine.self->warp;
   if (warp == mine) return epoch < machine.epoch[mine];
   return epoch <= machine.clock[mine].of[warp];
 }
@@ -171,7 +161,7 @@ void touch(Cell& c, uint8_t mask, uintptr_t address, Access access, const void* 
     if (c.write_run != run_number || !ordered(c.write_thread, c.write_epoch, self))
       report_race(c, true, address, access, code, space);
   if (access == Access::AsyncRead && c.write_run == run_number && !c.write_async && is_shared &&
-      machine.fenced[warp_of(c.write_thread)] < c.write_epoch)
+      machine.fenced[machine.warp_of[c.write_thread]] < c.write_epoch)
     fault(
         "missing fence: TMA or wgmma reads shared memory at %p that threads wrote at %s without "
         "fence_shared_for_async",
@@ -203,8 +193,9 @@ enum class Phase { Whole, Begin, End };  // of an asynchronous access
 
 void access_shared(uintptr_t a, size_t bytes, Access access, const void* code, Phase phase, Moment moment) {
   const bool is_static = a - arena_begin >= kArenaBytes;
-  size_t at = is_static ? a - reinterpret_cast<uintptr_t>(static_begin) : a - arena_begin, block = at / arena_stride;
-  if (!is_static && (block >= arena_blocks || at % arena_stride + bytes > arena_used))
+  size_t at = is_static ? a - reinterpret_cast<uintptr_t>(static_begin) : a - arena_begin;
+  const size_t block = at < arena_stride ? 0 : at / arena_stride;  // a division is dear here
+  if (!is_static && (block >= arena_blocks || at - block * arena_stride + bytes > arena_used))
     fault("out of bounds at %s: %s %zu bytes at %zu of the %zu bytes of shared memory", describe_code(code).c_str(),
           verb(access), bytes, at % arena_stride, arena_used);
   for (size_t i = 0; i < bytes;) {
@@ -233,7 +224,7 @@ void access_shared(uintptr_t a, size_t bytes, Access access, const void* code, P
   }
 }
 
-void access_global(uintptr_t a, size_t bytes, Access access, const void* code) {
+void access_global(uintptr_t a, size_t bytes, Access access, const void* code, Moment moment) {
   const Allocation& owner = memory.allocations[memory.owner[(a - memory.region) / kGranule]];
   if (a < owner.begin || a + bytes > owner.end) {
     if (owner.begin)
@@ -253,7 +244,7 @@ void access_global(uintptr_t a, size_t bytes, Access access, const void* code) {
   for (size_t i = 0; i < bytes;) {
     size_t in_cell = (a + i) % 4, n = std::min(bytes - i, 4 - in_cell);
     touch(memory.cells[(a + i - memory.region) / 4], uint8_t(((1u << n) - 1) << in_cell), a + i, access, code, false,
-          now(), false);
+          moment, false);
     i += n;
   }
 }
@@ -262,7 +253,7 @@ void access_memory(uintptr_t a, size_t bytes, Access access, const void* code, P
   if (on_a_stack(a)) return;
   if (a - arena_begin < kArenaBytes || a - reinterpret_cast<uintptr_t>(static_begin) < static_bytes)
     return access_shared(a, bytes, access, code, phase, moment);
-  if (a - memory.region < memory.region_bytes) return access_global(a, bytes, access, code);
+  if (a - memory.region < memory.region_bytes) return access_global(a, bytes, access, code, moment);
   auto params = reinterpret_cast<uintptr_t>(machine.launch->params);
   bool readable = in_module(a) || (a >= params && a + bytes <= params + machine.launch->params_bytes);
   if (!writes(access) && readable) return;
@@ -276,18 +267,18 @@ inline void accessed(const void* p, size_t bytes, Access access, const void* cod
   auto a = reinterpret_cast<uintptr_t>(p);
   if (!may_be_unaligned && a % bytes != 0)
     fault("misaligned at %s: %s %zu bytes at %p", describe_code(code).c_str(), verb(access), bytes, p);
-  access_memory(a, bytes, access, code, Phase::Whole, now());
+  access_memory(a, bytes, access, code, Phase::Whole, moment_now());
 }
 
 }  // namespace
 
-Moment now() { return {thread_number(), machine.epoch[machine.self->warp]}; }
+Moment now() { return moment_now(); }
 
 void check_access(const void* p, size_t bytes, Access access, const void* code, const char*) {
-  if (checking) access_memory(reinterpret_cast<uintptr_t>(p), bytes, access, code, Phase::Whole, now());
+  if (checking) access_memory(reinterpret_cast<uintptr_t>(p), bytes, access, code, Phase::Whole, moment_now());
 }
 void begin_async(const void* p, size_t bytes, const void* code, const char*) {
-  if (checking) access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, code, Phase::Begin, now());
+  if (checking) access_memory(reinterpret_cast<uintptr_t>(p), bytes, Access::Write, code, Phase::Begin, moment_now());
 }
 void end_async(const void* p, size_t bytes, const void* code) { end_async_of(now(), p, bytes, code); }
 void end_async_of(Moment start, const void* p, size_t bytes, const void* code) {

@@ -24,6 +24,7 @@ struct Thread {
   char* stack = nullptr;
   Dim3 index;
   int lane = 0, warp = 0;  // warp in the cluster
+  uint16_t number = 0;     // in the cluster
   unsigned block = 0;      // block in the cluster
   State state = State::Fresh;
   bool (*ready)(void*) = nullptr;
@@ -41,9 +42,10 @@ struct Machine {
   unsigned blocks = 1;            // of the cluster that runs
   Dim3 block_index[kMaxCluster];  // and their places in the grid
   int warps = 0, warps_per_block = 0;
-  uint32_t epoch[kMaxWarps];   // a warp's own time
-  Clock clock[kMaxWarps];      // clock[w].of[v]: up to which epoch of v warp w has seen
-  uint32_t fenced[kMaxWarps];  // the epoch of a warp's last fence_shared_for_async
+  uint8_t warp_of[kMaxThreads * kMaxCluster];  // by a thread's number
+  uint32_t epoch[kMaxWarps];                   // a warp's own time
+  Clock clock[kMaxWarps];                      // clock[w].of[v]: up to which epoch of v warp w has seen
+  uint32_t fenced[kMaxWarps];                  // the epoch of a warp's last fence_shared_for_async
   uint64_t cluster_number = 0;
   std::string failure;
 };
@@ -55,7 +57,9 @@ void start_hopper_cluster();
 void end_hopper_thread();
 
 constexpr size_t kStackBytes = 128 * 1024;
-bool on_a_stack(uintptr_t address);
+constexpr size_t kAllStackBytes = kStackBytes * kMaxThreads * kMaxCluster;
+extern char* stacks;
+inline bool on_a_stack(uintptr_t address) { return address - reinterpret_cast<uintptr_t>(stacks) < kAllStackBytes; }
 std::string describe_thread(const Thread& thread);
 // file:line of a code address in this module, of the .cu file where it was inlined into one.
 std::string describe_code(const void* address);

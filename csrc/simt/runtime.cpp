@@ -47,6 +47,7 @@ gg_simt_switch:
 namespace gg::simt {
 
 Machine machine;
+char* stacks;  // kMaxThreads * kMaxCluster of them
 
 Settings& settings() {
   static Settings s;
@@ -77,7 +78,6 @@ constexpr int kMeetings = 8, kNamedBarriers = 16;
 std::vector<Thread> threads;
 std::vector<Meeting> meetings;  // kMeetings a warp
 BlockBarrier barriers[kMaxCluster][kNamedBarriers], cluster_wide;
-char* stacks;  // kMaxThreads * kMaxCluster of them
 std::vector<char*> free_stacks;
 std::vector<char> shared_memory;
 char* arena_base;
@@ -85,8 +85,7 @@ size_t arena_stride;
 
 void make_stacks() {
   if (stacks) return;
-  size_t bytes = kStackBytes * kMaxThreads * kMaxCluster;
-  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = mmap(nullptr, kAllStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw OutOfMemory("simt: no memory for the stacks of threads");
   stacks = static_cast<char*>(p);
   shared_memory.resize(256 * 1024 * kMaxCluster);
@@ -174,6 +173,8 @@ void start_cluster(uint64_t number) {
       t.lane = i % kWarp;
       t.warp = int(b) * m.warps_per_block + i / kWarp;
       t.block = b;
+      t.number = uint16_t(b * unsigned(per_block) + unsigned(i));
+      m.warp_of[t.number] = uint8_t(t.warp);
       t.state = State::Fresh;
       t.copies.clear();
       t.copy_groups = 0;
@@ -450,10 +451,6 @@ unsigned ballot(bool condition, unsigned mask, const char* file, int line) {
        },
        nullptr, "ballot", {file, line});
   return result;
-}
-
-bool on_a_stack(uintptr_t address) {
-  return address - reinterpret_cast<uintptr_t>(stacks) < kStackBytes * kMaxThreads * kMaxCluster;
 }
 
 std::string describe_thread(const Thread& t) {
