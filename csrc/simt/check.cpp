@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "simt/counters.h"
 #include "simt/internal.h"
 
 namespace gg::simt {
@@ -198,6 +199,7 @@ void access_shared(uintptr_t a, size_t bytes, Access access, const void* code, P
   if (!is_static && (block >= arena_blocks || at - block * arena_stride + bytes > arena_used))
     fault("out of bounds at %s: %s %zu bytes at %zu of the %zu bytes of shared memory", describe_code(code).c_str(),
           verb(access), bytes, at % arena_stride, arena_used);
+  if (counting && phase != Phase::End) count_access(at, bytes, writes(access), true, code);
   for (size_t i = 0; i < bytes;) {
     size_t in_cell = (at + i) % 4, n = std::min(bytes - i, 4 - in_cell);
     auto mask = uint8_t(((1u << n) - 1) << in_cell);
@@ -241,6 +243,7 @@ void access_global(uintptr_t a, size_t bytes, Access access, const void* code, M
     fault("out of bounds at %s: %s %zu bytes at %p, where nothing is allocated", describe_code(code).c_str(),
           verb(access), bytes, reinterpret_cast<void*>(a));
   }
+  if (counting) count_access(a, bytes, writes(access), false, code);
   for (size_t i = 0; i < bytes;) {
     size_t in_cell = (a + i) % 4, n = std::min(bytes - i, 4 - in_cell);
     touch(memory.cells[(a + i - memory.region) / 4], uint8_t(((1u << n) - 1) << in_cell), a + i, access, code, false,

@@ -9,6 +9,7 @@
 #include "core/check.h"
 #include "cuda/tensor_map.h"
 #include "simt/check.h"
+#include "simt/counters.h"
 #include "simt/internal.h"
 
 namespace gg::simt {
@@ -118,7 +119,9 @@ bool completable(const PhaseState& s) { return s.left == 0 && s.queued == s.anno
 
 // Ends the phase: the loads happen now.
 void complete(PhaseState& s) {
-  for (const Load& l : s.loads)
+  ++counters.phases;
+  for (const Load& l : s.loads) {
+    Bulk box;
     for_each_chunk(l.map, l.to, l.at, [&](char* array, char* shared, int n) {
       if (array) {
         check_access(array, size_t(n), Access::Read, l.code, "TMA load");
@@ -128,6 +131,7 @@ void complete(PhaseState& s) {
       }
       end_async_of(l.start, shared, size_t(n), l.code);
     });
+  }
   s.loads.clear();
   s.announced = s.queued = 0;
   s.left = s.count;
@@ -252,6 +256,7 @@ void finish_stores(int keep) {
   auto& groups = pending[machine.self].stores;
   while (int(groups.size()) - 1 > keep) {
     for (const Store& s : groups.front()) {
+      Bulk box;
       for_each_chunk(s.map, const_cast<char*>(s.from), s.at, [&](char* array, char* shared, int n) {
         check_access(shared, size_t(n), Access::AsyncRead, s.code, "TMA store");
         if (!array) return;
@@ -301,6 +306,7 @@ size_t place_of(uint64_t descriptor, int i, int k, bool mn_major) {
 // tile[i][k] for n rows i and 16 columns k.
 void read_tile(uint64_t descriptor, int n, bool mn_major, bool bf16, float* tile, const void* code) {
   char* arena = arena_of(machine.self->block);
+  Bulk tile_of_product;
   for (int i = 0; i < n; i += mn_major ? 8 : 1)
     for (int k = 0; k < 16; k += mn_major ? 1 : 8) {
       const char* chunk = arena + place_of(descriptor, i, k, mn_major);
@@ -334,6 +340,7 @@ void multiply(const Product* const (&all)[kWarpgroup]) {
   } else {
     read_tile(o.a, 64, o.transpose_a, o.bf16, a, first.code);
   }
+  counters.tensor_multiply_adds += uint64_t(64 * 16) * uint64_t(n);
   for (int i = 0; i < 64; ++i) {
     float* row = d + i * n;
     memset(row, 0, sizeof(float) * size_t(n));

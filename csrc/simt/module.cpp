@@ -12,6 +12,7 @@
 #include "core/check.h"
 #include "cuda/memory.h"
 #include "simt/check.h"
+#include "simt/counters.h"
 #include "simt/runtime.h"
 
 namespace gg::cuda {
@@ -93,6 +94,14 @@ void start_raw(uintptr_t start, const std::array<unsigned, 3>& grid, const std::
                                  addresses.data());
 }
 
+pybind11::dict counted() {
+  pybind11::dict d;
+#define GG_COUNTER_ITEM(name) d[#name] = counters.name;
+  GG_COUNTERS(GG_COUNTER_ITEM)
+#undef GG_COUNTER_ITEM
+  return d;
+}
+
 const char* schedule_name() {
   Schedule s = settings().schedule;
   return s == Schedule::Forward ? "forward" : s == Schedule::Reverse ? "reverse" : "random";
@@ -122,6 +131,8 @@ PYBIND11_MODULE(_simt, m) {
   m.def("set_schedule", set_schedule);
   m.def("set_architecture", set_architecture);
   m.def("get_architecture", [] { return settings().architecture; });
+  m.def("count", count);
+  m.def("counters", counted);
   m.def("start_raw", start_raw);
   m.def("table_names", table_names);
   m.def("functions_before_tables", [] { return sizeof(gg::Backend) / sizeof(void*) - table_names().size(); });

@@ -1,5 +1,6 @@
-// Around a kernel that somebody writes as text (glassgrad.testing.simt.RawKernel): the language, and a launch by
-// argument addresses. Static __shared__ arrays lie in a section of their own, which the checks know.
+// Around a kernel that somebody writes (glassgrad.testing.simt): the language, a launch by argument addresses, and a
+// call of a host function that launches kernels. Static __shared__ arrays lie in a section of their own, which the
+// checks know.
 #pragma once
 #include <utility>
 
@@ -28,18 +29,25 @@ template <class P> constexpr char parameter_kind() {
   }
 }
 
-template <auto kernel> struct Raw;
-template <class... P, void (*kernel)(P...)> struct Raw<kernel> {
+template <auto function> struct Raw;
+template <class... P, void (*function)(P...)> struct Raw<function> {
   static constexpr char kinds[] = {parameter_kind<P>()..., 0};
 
   static void start(Dim3 grid, Dim3 block, size_t shared_bytes, const void* const* arguments) {
-    set_static_shared(__start_gg_shared, size_t(__stop_gg_shared - __start_gg_shared));
-    go(grid, block, shared_bytes, arguments, std::index_sequence_for<P...>());
-    set_static_shared(nullptr, 0);
+    with(arguments, [&](P... p) { cuda::launch(function, grid, block, shared_bytes, p...); });
   }
-  template <size_t... I>
-  static void go(Dim3 grid, Dim3 block, size_t shared_bytes, const void* const* arguments, std::index_sequence<I...>) {
-    cuda::launch(kernel, grid, block, shared_bytes, *static_cast<const P*>(arguments[I])...);
+  static void call(const void* const* arguments) { with(arguments, function); }
+
+ private:
+  struct StaticShared {
+    StaticShared() { set_static_shared(__start_gg_shared, size_t(__stop_gg_shared - __start_gg_shared)); }
+    ~StaticShared() { set_static_shared(nullptr, 0); }
+  };
+  template <class F> static void with(const void* const* arguments, F f) {
+    StaticShared here;
+    [&]<size_t... I>(std::index_sequence<I...>) {
+      f(*static_cast<const P*>(arguments[I])...);
+    }(std::index_sequence_for<P...>());
   }
 };
 

@@ -16,6 +16,7 @@
 #include "core/check.h"
 #include "core/fault.h"
 #include "simt/check.h"
+#include "simt/counters.h"
 #include "simt/internal.h"
 
 #if defined(__x86_64__)
@@ -240,15 +241,18 @@ void run(const Launch& l) {
     std::iota(block_order.begin(), block_order.end(), 0);
     std::shuffle(block_order.begin(), block_order.end(), random);
   }
-  if (s.checks) begin_checked_launch(l);
+  const bool watched = s.checks || counting;
+  if (counting) ++counters.launches;
+  if (watched) begin_checked_launch(l);
   for (uint64_t i = 0; i < clusters && m.failure.empty(); ++i) {
     uint64_t number = !block_order.empty() ? block_order[i] : s.schedule == Schedule::Reverse ? clusters - 1 - i : i;
     if (s.schedule == Schedule::Random) std::shuffle(order.begin(), order.end(), random);
     start_cluster(number);
-    if (s.checks) begin_checked_cluster(arena_base, arena_stride, m.blocks);
+    if (watched) begin_checked_cluster(arena_base, arena_stride, m.blocks);
     run_cluster(order);
+    if (counting) end_counted_cluster();
   }
-  if (s.checks) end_checked_launch();
+  if (watched) end_checked_launch();
   m.launch = nullptr;
   if (!m.failure.empty()) throw KernelFault(m.failure);
 }
@@ -332,6 +336,7 @@ void meet_at(BlockBarrier& b, int expected, bool waits, const char* what, Place 
   if (!waits) release(clock);
   b.warps[self / 64] |= uint64_t(1) << self % 64;
   if (++b.arrived == expected) {
+    ++counters.barriers;
     for (int w = 0; w < m.warps; ++w) {
       if (!(b.warps[w / 64] >> w % 64 & 1)) continue;
       for (int v = 0; v < m.warps; ++v) clock.of[v] = std::max(clock.of[v], m.clock[w].of[v]);
@@ -427,6 +432,7 @@ void exchange(unsigned mask, const void* in, void* out, size_t bytes, int source
       [](unsigned lanes, const char* all, char* results, size_t, void*) {
         auto* a = reinterpret_cast<const Exchange*>(all);
         auto* r = reinterpret_cast<Exchange*>(results);
+        ++counters.shuffles;
         for (int lane = 0; lane < kWarp; ++lane) {
           if (!(lanes >> lane & 1)) continue;
           if (!(lanes >> a[lane].source & 1))

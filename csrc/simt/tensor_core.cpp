@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "simt/check.h"
+#include "simt/counters.h"
 #include "simt/internal.h"
 
 namespace gg::simt {
@@ -104,6 +105,7 @@ float tf32_of(uint32_t bits) {
 
 // D (16, 8) += A (16, K) B (K, 8), gathered from the fragments of all lanes.
 template <int K> void multiply(const float (&a)[16][K], const float (&b)[K][8], const Fragments* in, Fragments* out) {
+  counters.tensor_multiply_adds += 16 * 8 * K;
   for (int i = 0; i < 16; ++i)
     for (int j = 0; j < 8; ++j) {
       const int l = i % 8 * 4 + j / 2, r = i / 8 * 2 + j % 2;

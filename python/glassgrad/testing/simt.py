@@ -44,6 +44,22 @@ Traceback (most recent call last):
 RuntimeError: simt: count: block (1, 0, 0), thread (0, 0, 0): race at count.cu:1: reads global memory at 0x..., which
     block (0, 0, 0), thread (0, 0, 0) wrote at count.cu:1, and nothing orders the two
 
+**Counting.** What limits a kernel is mostly what it moves. Every access is seen, so it can be counted as a GPU would
+serve it. Here each thread of `walk` reads 32 numbers one after the other, and a warp touches 32 sectors of 32 bytes at
+a time to use 4 bytes of each; in `stride` neighbours read neighbours:
+
+>>> walk = simt.RawKernel("__global__ void walk(const float* x, float* y) { "
+...     "float s = 0; for (int i = 0; i < 32; ++i) s += x[32 * threadIdx.x + i]; y[threadIdx.x] = s; }", "walk")
+>>> stride = simt.RawKernel("__global__ void stride(const float* x, float* y) { "
+...     "float s = 0; for (int i = 0; i < 32; ++i) s += x[32 * i + threadIdx.x]; y[threadIdx.x] = s; }", "stride")
+>>> x = gg.ones(1024).to("simt")
+>>> for kernel in (walk, stride):
+...     with simt.counters() as counted:
+...         kernel(1, 32, (x, y))
+...     print(counted.global_read_bytes, counted.global_sectors)
+4096 1028
+4096 132
+
 What is checked, at every load and store: bounds of device and shared memory, alignment of vector accesses, reads of
 shared memory that nobody wrote, races between threads of a block, between lanes of a warp and between blocks; barriers
 that part of a block never reaches (the report lists who waits where); asynchronous copies whose result is used before
@@ -66,12 +82,13 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import glassgrad as gg
 
-__all__ = ["RawKernel", "architecture", "checks", "schedule"]
+__all__ = ["Counters", "RawFunction", "RawKernel", "architecture", "checks", "counters", "schedule"]
 
 # As the build compiles glassgrad's own kernels: -fsanitize=thread announces every access to the hooks in _simt.
 COMPILE = [
@@ -85,6 +102,7 @@ COMPILE = [
     "-w",
     "-DGG_SIMT",
     "-fsanitize=thread",
+    "-fno-tree-sra",
     "-ffp-contract=off",
 ]
 COMPILE += ["--param", "tsan-distinguish-volatile=1", "--param", "tsan-instrument-func-entry-exit=0"]
@@ -152,13 +170,110 @@ def architecture(number: int) -> Iterator[None]:
         simt.set_architecture(before)
 
 
+@dataclass
+class Counters:
+    """What kernels asked of a GPU, as `counters` found it.
+
+    A *request* is one instruction of a warp. Of global memory it moves sectors of 32 bytes; shared memory serves it in
+    wavefronts of up to 128 bytes, one word from each of 32 banks, so that a bank conflict is a wavefront more. Copies
+    by TMA and operands of wgmma are bytes, sectors and wavefronts, but no requests. Caches are not looked at.
+    """
+
+    launches: int = 0
+    global_read_bytes: int = 0
+    global_write_bytes: int = 0
+    global_requests: int = 0
+    global_sectors: int = 0
+    shared_read_bytes: int = 0
+    shared_write_bytes: int = 0
+    shared_requests: int = 0
+    shared_wavefronts: int = 0
+    barriers: int = 0  # meetings of a block or a part of it, each once
+    phases: int = 0  # of Hopper's barriers in shared memory
+    shuffles: int = 0  # of a warp, each once
+    tensor_multiply_adds: int = 0
+
+
+@contextlib.contextmanager
+def counters() -> Iterator[Counters]:
+    """Counts what the kernels launched inside ask of memory and of each other, with the checks on; filled at the end.
+
+    >>> x = gg.ones(1024, device="simt")
+    >>> with gg.testing.simt.counters() as counted:
+    ...     y = x.clone()
+    >>> counted.global_read_bytes, counted.global_write_bytes, counted.global_sectors
+    (4096, 4096, 256)
+    """
+    simt, counted = _module(), Counters()
+    simt.count(True)
+    try:
+        yield counted
+    finally:
+        simt.count(False)
+        for name, value in simt.counters().items():
+            setattr(counted, name, value)
+
+
 def _include() -> Path:
     installed = Path(gg.__file__).parent / "include"
     return installed if installed.exists() else Path(gg.__file__).parents[2] / "csrc"
 
 
-class RawKernel:
-    """A CUDA kernel given as text, called as CuPy's: kernel(grid, block, args, shared_mem=0).
+class _Raw:
+    """A function of a piece of CUDA, compiled, with its parameters' kinds and where it starts."""
+
+    start = ""  # how the module calls it
+
+    def __init__(self, code: str | Path, name: str) -> None:
+        compiler = os.environ.get("CXX") or shutil.which("g++")
+        if compiler is None:
+            raise RuntimeError(f"{type(self).__name__}: no C++ compiler found: install g++ or name one in CXX")
+        self.name = name
+        self._folder = tempfile.TemporaryDirectory()  # stays: a fault looks its lines up in the library
+        source, made, library = (
+            Path(self._folder.name) / f"{name.split('::')[-1]}{end}" for end in (".cu", ".o", ".so")
+        )
+        text = f'#include "{code.resolve()}"\n' if isinstance(code, Path) else f'#line 1 "{source.name}"\n{code}\n'
+        source.write_text(
+            f'#include "simt/raw.h"\n{text}using Function = gg::simt::Raw<&{name}>;\n'
+            'extern "C" const char* gg_kinds() { return Function::kinds; }\n'
+            'extern "C" void gg_start(gg::simt::Dim3 g, gg::simt::Dim3 b, size_t s, const void* const* a) '
+            f"{self.start}\n"
+        )
+        ccache = filter(None, [shutil.which("ccache")])
+        # Linked by itself: with the flag, a linker would bring the compiler's own hooks.
+        for step in (
+            [*ccache, compiler, *COMPILE, f"-I{_include()}", source.name, "-o", made.name],
+            [compiler, "-shared", made.name, _module().__file__, "-o", library.name],
+        ):
+            environment = os.environ | {"CCACHE_NOHASHDIR": "1"}  # the folder is another one each time
+            done = subprocess.run(step, capture_output=True, text=True, cwd=self._folder.name, env=environment)
+            if done.returncode != 0:
+                raise RuntimeError(f"{type(self).__name__}: {name} does not compile:\n{done.stderr}")
+        self._library = ctypes.CDLL(str(library))
+        self._library.gg_kinds.restype = ctypes.c_char_p
+        self._kinds: str = self._library.gg_kinds().decode()
+
+    def _run(self, grid: Any, block: Any, args: Sequence[Any], shared_mem: int) -> None:
+        if len(args) != len(self._kinds):
+            raise TypeError(f"{self.name}: {len(args)} arguments for {len(self._kinds)} parameters")
+        packed = [self._pack(i, kind, value) for i, (kind, value) in enumerate(zip(self._kinds, args, strict=True))]
+        start = ctypes.cast(self._library.gg_start, ctypes.c_void_p).value
+        _module().start_raw(start, _three(grid), _three(block), shared_mem, packed)
+
+    def _pack(self, place: int, kind: str, value: Any) -> bytes:
+        if kind == "p":
+            if not isinstance(value, gg.Tensor) or value.device.type != "simt":
+                raise TypeError(f"{self.name}: argument {place} must be a tensor on simt, got {value!r}")
+            return struct.pack("P", value.data_ptr())
+        try:
+            return struct.pack(_PACK[kind], value)
+        except struct.error as error:
+            raise TypeError(f"{self.name}: argument {place}, {value!r}: {error}") from None
+
+
+class RawKernel(_Raw):
+    """A CUDA kernel given as text, or as the path of a file, called as CuPy's: kernel(grid, block, args, shared_mem=0).
 
     Parameters of the kernel are pointers (given as tensors on simt), 4- and 8-byte whole numbers, float and double.
     It may use CUDA's language, `__shared__` arrays (not in templates), and what glassgrad's own kernels use
@@ -176,47 +291,31 @@ class RawKernel:
     tensor([2., 2., 2.])
     """
 
-    def __init__(self, code: str, name: str) -> None:
-        compiler = os.environ.get("CXX") or shutil.which("g++")
-        if compiler is None:
-            raise RuntimeError("RawKernel: no C++ compiler found: install g++ or name one in CXX")
-        self.name = name
-        self._folder = tempfile.TemporaryDirectory()  # stays: a fault looks its lines up in the library
-        source, made, library = (Path(self._folder.name) / f"{name}{end}" for end in (".cu", ".o", ".so"))
-        source.write_text(
-            f'#include "simt/raw.h"\n#line 1 "{name}.cu"\n{code}\n'
-            f'extern "C" const char* gg_kinds() {{ return gg::simt::Raw<&{name}>::kinds; }}\n'
-            'extern "C" void gg_start(gg::simt::Dim3 g, gg::simt::Dim3 b, size_t s, const void* const* a) '
-            f"{{ gg::simt::Raw<&{name}>::start(g, b, s, a); }}\n"
-        )
-        # Linked by itself: with the flag, a linker would bring the compiler's own hooks.
-        for step in (
-            [*COMPILE, f"-I{_include()}", source, "-o", made],
-            ["-shared", made, _module().__file__, "-o", library],
-        ):
-            done = subprocess.run([compiler, *map(str, step)], capture_output=True, text=True, cwd=self._folder.name)
-            if done.returncode != 0:
-                raise RuntimeError(f"RawKernel: {name} does not compile:\n{done.stderr}")
-        self._library = ctypes.CDLL(str(library))
-        self._library.gg_kinds.restype = ctypes.c_char_p
-        self._kinds: str = self._library.gg_kinds().decode()
-        self._start = ctypes.cast(self._library.gg_start, ctypes.c_void_p).value
+    start = "{ Function::start(g, b, s, a); }"
 
     def __call__(self, grid: Any, block: Any, args: Sequence[Any], shared_mem: int = 0) -> None:
-        if len(args) != len(self._kinds):
-            raise TypeError(f"{self.name}: {len(args)} arguments for {len(self._kinds)} parameters")
-        packed = [self._pack(i, kind, value) for i, (kind, value) in enumerate(zip(self._kinds, args, strict=True))]
-        _module().start_raw(self._start, _three(grid), _three(block), shared_mem, packed)
+        self._run(grid, block, args, shared_mem)
 
-    def _pack(self, place: int, kind: str, value: Any) -> bytes:
-        if kind == "p":
-            if not isinstance(value, gg.Tensor) or value.device.type != "simt":
-                raise TypeError(f"{self.name}: argument {place} must be a tensor on simt, got {value!r}")
-            return struct.pack("P", value.data_ptr())
-        try:
-            return struct.pack(_PACK[kind], value)
-        except struct.error as error:
-            raise TypeError(f"{self.name}: argument {place}, {value!r}: {error}") from None
+
+class RawFunction(_Raw):
+    """A host function that launches kernels itself, of text or a file as `RawKernel` has them: function(*args).
+
+    Raises:
+        RuntimeError, TypeError: as RawKernel.
+
+    >>> twice = gg.testing.simt.RawFunction('''
+    ... __global__ void twice_kernel(float* x, int n) { for (int i = first_item(); i < n; i += item_step()) x[i] *= 2; }
+    ... void twice(float* x, int n) { launch(twice_kernel, grid_for(n, 64), dim3(64), 0, x, n); }''', "twice")
+    >>> x = gg.ones(1000).to("simt")
+    >>> twice(x, 1000)
+    >>> x[-2:].cpu()
+    tensor([2., 2.])
+    """
+
+    start = "{ Function::call(a); }"
+
+    def __call__(self, *args: Any) -> None:
+        self._run(1, 1, args, 0)
 
 
 def _three(size: Any) -> tuple[int, int, int]:
