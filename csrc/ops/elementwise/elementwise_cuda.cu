@@ -101,6 +101,7 @@ template <bool asks, class C, int V> __device__ inline void store_results(DType 
 }
 
 // asks: the results are bools; selects: operand 1 is.
+// hot: no spills
 template <class Rule, class C, int N, bool asks, bool selects>
 __global__ void map_kernel(const __grid_constant__ Operands<N, C> o) {
   constexpr int V = kRun<C>;

@@ -51,6 +51,7 @@ template <int N> int widen(Loop<N>& loop, int item, int* rest) {
 }
 
 // Each thread keeps four units on their way: that many bytes must be in flight to fill the memory's pipes.
+// hot: no spills
 template <class U>
 __global__ void copy_kernel(char* __restrict__ out, const char* __restrict__ in, int64_t n,
                             const __grid_constant__ Offsets<2> at, int rest) {
@@ -93,6 +94,7 @@ struct Plane {
   bool wide[2];
 };
 
+// hot: no spills
 template <class T>
 __global__ void copy_tiles_kernel(char* __restrict__ out, const char* __restrict__ in, int64_t tiles,
                                   const __grid_constant__ Plane plane, const __grid_constant__ Offsets<2> at) {
@@ -188,17 +190,23 @@ void copy_tiles(const Loop<2>& loop, int axis) {
   });
 }
 
-// Runs of V elements where both operands are dense, then one by one what is left or all.
+constexpr int kRun = 4;
+
+// Runs of elements where both operands are dense, two on their way for each thread; then one by one what is left or
+// all.
 template <class C>
 __global__ void convert_kernel(char* __restrict__ out, DType to, const char* __restrict__ in, DType from, int64_t runs,
                                int64_t n, int out_item, int in_item, const __grid_constant__ Offsets<2> at) {
-  constexpr int V = 8;
-  for (int64_t i = first_item(); i < runs; i += item_step()) {
-    C x[V];
-    load_any(from, in + i * (V * in_item), x);
-    store_any(to, out + i * (V * out_item), x);
+  const int64_t step = item_step();
+  for (int64_t i = first_item(); i < runs; i += 2 * step) {
+    C x[kRun], later[kRun];
+    const bool more = i + step < runs;
+    load_any(from, in + i * (kRun * in_item), x);
+    if (more) load_any(from, in + (i + step) * (kRun * in_item), later);
+    store_any(to, out + i * (kRun * out_item), x);
+    if (more) store_any(to, out + (i + step) * (kRun * out_item), later);
   }
-  for (int64_t i = runs * V + first_item(); i < n; i += item_step()) {
+  for (int64_t i = runs * kRun + first_item(); i < n; i += step) {
     int64_t offset[2];
     at.at(i, offset);
     C x[1];
@@ -209,11 +217,11 @@ __global__ void convert_kernel(char* __restrict__ out, DType to, const char* __r
 
 template <class C> void convert_as(const Loop<2>& loop) {
   const int out_item = item_size(loop.dtype[0]), in_item = item_size(loop.dtype[1]);
-  const bool dense = loop.ndim == 1 && loop.stride[0][0] == out_item && loop.stride[1][0] == in_item;
-  const bool wide = dense && run_aligned(loop.data[0], loop.dtype[0], 8) && run_aligned(loop.data[1], loop.dtype[1], 8);
-  const int64_t runs = wide ? loop.numel / 8 : 0;
-  launch(convert_kernel<C>, grid_for(wide ? runs : loop.numel, kThreads), kThreads, 0, loop.data[0], loop.dtype[0],
-         loop.data[1], loop.dtype[1], runs, loop.numel, out_item, in_item, Offsets<2>(loop));
+  bool wide = loop.ndim == 1 && loop.stride[0][0] == out_item && loop.stride[1][0] == in_item;
+  for (int k = 0; k < 2; ++k) wide = wide && run_aligned(loop.data[k], loop.dtype[k], kRun);
+  const int64_t runs = wide ? loop.numel / kRun : 0;
+  launch(convert_kernel<C>, grid_for(wide ? ceil_div(runs, 2) : loop.numel, kThreads), kThreads, 0, loop.data[0],
+         loop.dtype[0], loop.data[1], loop.dtype[1], runs, loop.numel, out_item, in_item, Offsets<2>(loop));
 }
 
 // A whole number becomes a float by one rounding, and one never passes through a float on its way to another.
