@@ -258,7 +258,7 @@ PYBIND11_MODULE(_cuda, m) {
     } catch (const gg::ValueError& e) {
       PyErr_SetString(PyExc_ValueError, e.what());
     } catch (const gg::OutOfMemory& e) {
-      PyErr_SetString(PyExc_MemoryError, e.what());
+      PyErr_SetString(py::module_::import("glassgrad._core").attr("OutOfMemoryError").ptr(), e.what());
     }
   });
   set_wait_hooks({let_go, take_back});

@@ -108,6 +108,7 @@ void* pinned_allocate(size_t bytes) {
 }
 
 void pinned_release(void* data) {
+  if (device_count() == 0) return;  // in a fork, which cannot give back its parent's memory
   Blocks& b = blocks();
   std::lock_guard<std::mutex> lock(b.mutex);
   auto found = b.all.find(static_cast<char*>(data));

@@ -1,6 +1,7 @@
 #include "cuda/runtime.h"
 
 #include <cxxabi.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include <atomic>
@@ -49,9 +50,14 @@ struct Found {
   std::string problem;
 };
 
+// A fork of a process that has asked the driver can use no device.
+std::atomic<bool> asked{false}, forked{false};
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = asked.load(); });
+
 // Never destroyed, like all that is static here: arrays outlive static destruction at interpreter exit.
 const Found& found() {
   static const Found* f = new Found([] {
+    asked = true;
     int driver = 0, devices = 0;
     cudaDriverGetVersion(&driver);
     cudaError_t error = cudaGetDeviceCount(&devices);
@@ -277,8 +283,13 @@ OnDevice::~OnDevice() {
   if (device_count() > 1 && states()[before_].started) cudaSetDevice(before_);
 }
 
-int device_count() { return found().devices; }
-const std::string& problem() { return found().problem; }
+int device_count() { return forked ? 0 : found().devices; }
+const std::string& problem() {
+  static const auto* of_fork = new std::string(
+      "a forked process cannot use the GPU of its parent, which has started it; start the process with the method "
+      "'spawn'");
+  return forked ? *of_fork : found().problem;
+}
 
 void use_device(int device) {
   state(device);

@@ -5,7 +5,9 @@
 namespace gg::python {
 namespace {
 
-PyObject* shape_error = nullptr;  // glassgrad.ShapeError, a RuntimeError and a ValueError
+PyObject* shape_error = nullptr;          // glassgrad.ShapeError, a RuntimeError and a ValueError
+PyObject* out_of_memory_error = nullptr;  // glassgrad.OutOfMemoryError, a RuntimeError and a MemoryError
+thread_local int8_t cuda_device = 0;      // the one that "cuda" without a number means
 
 struct DTypeTag { DType t; };
 PyObject* dtype_objects[kDTypes];
@@ -34,7 +36,7 @@ void set_python_error() noexcept {
   } catch (const ValueError& e) {
     PyErr_SetString(PyExc_ValueError, e.what());
   } catch (const OutOfMemory& e) {
-    PyErr_SetString(PyExc_MemoryError, e.what());
+    PyErr_SetString(out_of_memory_error, e.what());
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   } catch (const std::exception& e) {
@@ -146,6 +148,12 @@ bool device_from(PyObject* o, Device* out) {
     *out = pybind11::cast<DeviceTag>(pybind11::handle(o)).d;
     return true;
   }
+  if (PyLong_Check(o) && !PyBool_Check(o)) {  // a GPU's number
+    int64_t index = From<int64_t>::from(o, {"device", "index"});
+    check<ValueError>(index >= 0 && index < 100, "device: there is no cuda device of number ", index);
+    *out = {DeviceType::Cuda, int8_t(index)};
+    return true;
+  }
   if (!PyUnicode_Check(o)) return false;
   std::string text = PyUnicode_AsUTF8(o);
   size_t colon = text.find(':');
@@ -155,6 +163,7 @@ bool device_from(PyObject* o, Device* out) {
   for (DeviceType t : {DeviceType::Cpu, DeviceType::Cuda, DeviceType::Simt})
     if (number && type == name(t)) {
       *out = {t, int8_t(std::stoi(index))};
+      if (t == DeviceType::Cuda && colon == std::string::npos) out->index = cuda_device;
       check<ValueError>(t == DeviceType::Cuda || out->index == 0, "device: '", text, "': there is one ", type,
                         " device, number 0");
       return true;
@@ -169,6 +178,13 @@ void bind_types(pybind11::module_& m) {
   shape_error = PyErr_NewExceptionWithDoc("glassgrad.ShapeError", "Operands whose shapes do not fit together.",
                                           bases.ptr(), nullptr);
   m.add_object("ShapeError", py::reinterpret_borrow<py::object>(shape_error));
+  bases = py::make_tuple(py::reinterpret_borrow<py::object>(PyExc_RuntimeError),
+                         py::reinterpret_borrow<py::object>(PyExc_MemoryError));
+  out_of_memory_error =
+      PyErr_NewExceptionWithDoc("glassgrad.OutOfMemoryError", "A device has no memory left.", bases.ptr(), nullptr);
+  m.add_object("OutOfMemoryError", py::reinterpret_borrow<py::object>(out_of_memory_error));
+  m.def("get_cuda_device", [] { return int(cuda_device); });
+  m.def("set_cuda_device", [](int8_t index) { cuda_device = index; });
 
   py::class_<DTypeTag>(m, "dtype", "An element type: float32 and its kin.\n\n>>> gg.float32.itemsize\n4\n")
       .def_property_readonly("name", [](const DTypeTag& d) { return std::string(name(d.t)); })

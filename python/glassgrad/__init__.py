@@ -16,6 +16,7 @@ import math
 
 # fmt: off
 from glassgrad._core import (
+    OutOfMemoryError,
     ShapeError,
     bfloat16,
     bool,

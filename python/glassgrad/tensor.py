@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glassgrad import _core as core
-from glassgrad import ops, printing
+from glassgrad import cuda, ops, printing
 from glassgrad.autograd import backward
 from glassgrad.autograd.graph import fetched
 from glassgrad.autograd.in_place import in_place, refresh_view
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from glassgrad.cuda import Stream
 
 __all__ = [
     "RemovableHandle",
@@ -332,9 +334,26 @@ class Tensor(core.TensorBase):
         """Whether other processes see this memory: never."""
         return False
 
-    def pin_memory(self) -> Tensor:
-        """For code written for PyTorch: memory on the CPU needs no pinning."""
-        return self
+    def pin_memory(self, device: Any = None) -> Tensor:
+        """This tensor in pinned memory of the CPU, which a GPU reads by itself: `.to(..., non_blocking=True)`.
+
+        Itself if it is already; RuntimeError where there is no GPU.
+        """
+        if self.device.type != "cpu":
+            raise RuntimeError(f"pin_memory: a tensor on {self.device} has no memory of the CPU to pin")
+        return self if self.is_pinned() else cuda.pinned_copy(self)
+
+    def is_pinned(self, device: Any = None) -> bool:
+        """Whether the elements lie in pinned memory of the CPU.
+
+        >>> gg.zeros(1).is_pinned()
+        False
+        """
+        return cuda.is_pinned(self)
+
+    def record_stream(self, stream: Stream) -> None:
+        """Says that a stream uses this memory, made on another: it is not handed out anew before that is done."""
+        cuda.record_stream(self, stream)
 
     def cpu(self) -> Tensor:
         """This tensor on the CPU."""
@@ -342,7 +361,7 @@ class Tensor(core.TensorBase):
 
     def cuda(self, device: Any = None, non_blocking: bool = False) -> Tensor:
         """This tensor on a GPU: the first, that of a number, or a device."""
-        return self.to(core.device("cuda", device) if device is None or isinstance(device, int) else device)
+        return self.to(core.device("cuda" if device is None else device), non_blocking=non_blocking)
 
     @property
     def is_cuda(self) -> bool:
@@ -1045,6 +1064,8 @@ def tensor(
         x = x.to(dtype)
     if device is not None:
         x = x.to(device)
+    if pin_memory:
+        x = x.pin_memory()
     if requires_grad:
         x.requires_grad = True
     return x

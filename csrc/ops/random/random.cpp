@@ -283,6 +283,13 @@ void bind_random(pybind11::module_& m) {
             set_state_array(g, python::as_tensor(state.ptr())->array);
           },
           py::arg("new_state"), "Goes back to what get_state gave.")
+      .def_property(
+          "_position",
+          [](Generator& g) {
+            Stream s = g.state();
+            return py::make_tuple(s.key, s.counter);
+          },
+          [](Generator& g, std::pair<uint64_t, uint64_t> p) { g.set_state({p.first, p.second}); })
       .def_property_readonly(
           "device", [](Generator&) { return py::reinterpret_steal<py::object>(python::device_object(Device{})); })
       .def(py::pickle(

@@ -498,7 +498,7 @@ class Module:
 
     def cuda(self, device: Any = None) -> Self:
         """Moves parameters and buffers to a GPU: the first, that of a number, or a device."""
-        return self.to(core.device("cuda", device) if device is None or isinstance(device, int) else device)
+        return self.to(core.device("cuda" if device is None else device))
 
     def share_memory(self) -> Self:
         """For code written for PyTorch: workers get modules by value, so there is nothing to do."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgrad import _core as core
+from glassgrad import cuda
 from glassgrad.amp import Casts
 from glassgrad.autograd.graph import Op, View, note_change, recording, unbroadcast
 from glassgrad.autograd.in_place import check_in_place, overwrite
@@ -934,9 +935,10 @@ class To(Op):
 
     name = "ToCopy"
 
-    def forward(self, x: Tensor, dtype: Any, device: Any) -> Tensor:
+    def forward(self, x: Tensor, dtype: Any, device: Any, non_blocking: builtins.bool = False) -> Tensor:
         self.source = x.dtype, x.device
-        return core.to(x, dtype, device)
+        y = cuda.move(x, dtype, device) if non_blocking else None
+        return core.to(x, dtype, device) if y is None else y
 
     def backward(self, dy: Tensor) -> Tensor:
         return to(dy, *self.source)
@@ -946,13 +948,13 @@ def to(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """`input` in another dtype or on another device: to(dtype), to(device), to(device, dtype), to(other tensor).
 
     `input` itself where nothing changes, unless `copy=True`. Floats become whole numbers by truncation, anything but
-    zero becomes True. `non_blocking` is accepted for transfers.
+    zero becomes True. With `non_blocking` a copy from pinned memory to a GPU, or from a GPU, returns before it is done.
 
     >>> gg.tensor([0.5, 2.9]).to(gg.int64)
     tensor([0, 2])
     """
     dtype, device, copy = kwargs.pop("dtype", None), kwargs.pop("device", None), kwargs.pop("copy", False)
-    kwargs.pop("non_blocking", None)
+    non_blocking = kwargs.pop("non_blocking", False)
     order = kwargs.pop("memory_format", None)
     other = kwargs.pop("other", None)
     flags = []
@@ -963,7 +965,7 @@ def to(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             dtype = arg
         elif isinstance(arg, builtins.bool):
             flags.append(arg)
-        elif isinstance(arg, (str, core.device)):
+        elif isinstance(arg, (str, core.device, builtins.int)):
             device = arg
         elif arg is not None:
             raise TypeError(f"to: {arg!r} is not a dtype, a device or a Tensor")
@@ -971,11 +973,11 @@ def to(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         raise TypeError(f"to: unexpected argument {next(iter(kwargs))!r}")
     if other is not None:
         dtype, device = other.dtype, other.device
-    copy = copy or (len(flags) > 1 and flags[1])  # positions: non_blocking, copy
+    non_blocking, copy = (flags + [non_blocking, copy][len(flags) :])[:2]
     dtype = input.dtype if dtype is None else _DTYPE_OF_TYPE.get(dtype, dtype)
-    device = input.device if device is None else core.device(device) if isinstance(device, str) else device
+    device = input.device if device is None else device if isinstance(device, core.device) else core.device(device)
     if copy or dtype is not input.dtype or device != input.device:
-        input = To.apply(input, dtype, device)
+        input = To.apply(input, dtype, device, non_blocking)
     return input if order is None else arranged(input, order, "to")
 
 
@@ -1074,13 +1076,16 @@ class Copy(Op):
 def copy_(input: Tensor, src: Tensor, non_blocking: builtins.bool = False) -> Tensor:
     """Write `src`, broadcast and converted, over the elements of `input`.
 
+    With `non_blocking` a copy between a GPU and pinned memory returns before it is done.
+
     >>> gg.zeros(2).copy_(gg.tensor([1, 2]))
     tensor([1., 2.])
     """
     check_in_place("copy_", input)
     if recording() and (input.requires_grad or getattr(src, "requires_grad", False)):
         return overwrite("copy_", input, Copy.apply(input, src))
-    core.copy_(input, src)
+    if not (non_blocking and cuda.move_into(input, src)):
+        core.copy_(input, src)
     note_change(input)
     return input
 

@@ -279,7 +279,7 @@ def rand(
     """
     x = creation.empty(*sizes, size=size, dtype=dtype, device=device)
     core.uniform_(x, 0.0, 1.0, generator)
-    return _leaf(x, requires_grad)
+    return _leaf(x.pin_memory() if pin_memory else x, requires_grad)
 
 
 def randn(
@@ -298,7 +298,7 @@ def randn(
     """
     x = creation.empty(*sizes, size=size, dtype=dtype, device=device)
     core.normal_(x, 0.0, 1.0, generator)
-    return _leaf(x, requires_grad)
+    return _leaf(x.pin_memory() if pin_memory else x, requires_grad)
 
 
 def randint(
@@ -354,7 +354,8 @@ def randperm(
     tensor([0, 1, 2, 3, 4])
     """
     x = core.randperm(n, generator, device)
-    return _leaf(x if dtype is None else x.to(dtype), requires_grad)
+    x = x if dtype is None else x.to(dtype)
+    return _leaf(x.pin_memory() if pin_memory else x, requires_grad)
 
 
 def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

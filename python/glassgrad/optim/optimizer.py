@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Union
 
 from glassgrad import _core as core
+from glassgrad import cuda
 from glassgrad.autograd import enable_grad
 from glassgrad.tensor import RemovableHandle, Tensor
 
@@ -146,7 +147,8 @@ class Optimizer:
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
-                self.update(group, params)
+                with cuda.captured_update(self, group, params):
+                    self.update(group, params)
         self._step_count += 1
         for hook in list(self._post_hooks.values()):
             hook(self, arguments, {})
