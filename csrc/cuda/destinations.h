@@ -14,43 +14,52 @@ struct Ordered {
   const uint32_t* positions;
   const void* destinations;  // of the positions, ascending
   bool wide;                 // in 64 bits, else 32
-  int64_t n;
+  int64_t n, extent;
 
   __device__ int64_t destination(int64_t s) const {
     return wide ? int64_t(static_cast<const uint64_t*>(destinations)[s])
                 : int64_t(static_cast<const uint32_t*>(destinations)[s]);
   }
+  // Whether anything is written there: see cuda/first_bad.h.
+  __device__ bool inside(int64_t destination) const { return uint64_t(destination) < uint64_t(extent); }
 };
 
-template <class To> __global__ void narrow_kernel(const int64_t* __restrict__ from, To* __restrict__ to, int64_t n) {
-  for (int64_t i = first_item(); i < n; i += item_step()) to[i] = To(from[i]);
+// All ones for what does not lie in [0, extent).
+template <class To>
+__global__ void narrow_kernel(const int64_t* __restrict__ from, To* __restrict__ to, int64_t n, int64_t extent) {
+  for (int64_t i = first_item(); i < n; i += item_step())
+    to[i] = uint64_t(from[i]) < uint64_t(extent) ? To(from[i]) : To(~To(0));
 }
 
 class Destinations {
  public:
   static constexpr int64_t kMost = int64_t(1) << 31;  // positions that can be ordered at once
 
-  // destination[j] lies in [0, extent).
+  // destination[j] lies in [0, extent), or nothing is written there.
   Destinations(const int64_t* destination, int64_t n, int64_t extent)
-      : positions_(n), destinations_(2 * n), wide_(n <= kTile<uint64_t> || extent > int64_t(UINT32_MAX)), n_(n) {
-    int bits = 1;
-    while (bits < 63 && (extent - 1) >> bits) ++bits;
+      : positions_(n),
+        destinations_(2 * n),
+        wide_(n <= kTile<uint64_t> || extent > int64_t(UINT32_MAX)),
+        n_(n),
+        extent_(extent) {
+    int bits = 1;  // all ones is beyond extent
+    while (bits < 63 && extent >> bits) ++bits;
     if (wide_) {
       uint64_t* const to = reinterpret_cast<uint64_t*>(destinations_.get());
       radix_sort(reinterpret_cast<const uint64_t*>(destination), {}, bits, 1, n, n,
                  Sorted<uint64_t>{to, nullptr, positions_});
     } else {
       uint32_t* const narrow = destinations_.get() + n;
-      launch(narrow_kernel<uint32_t>, grid_for(n, 256), dim3(256), 0, destination, narrow, n);
+      launch(narrow_kernel<uint32_t>, grid_for(n, 256), dim3(256), 0, destination, narrow, n, extent);
       radix_sort<uint32_t>(narrow, {}, bits, 1, n, n, {destinations_, nullptr, positions_});
     }
   }
-  Ordered ordered() { return {positions_, destinations_, wide_, n_}; }
+  Ordered ordered() { return {positions_, destinations_, wide_, n_, extent_}; }
 
  private:
   Scratch<uint32_t> positions_, destinations_;
   bool wide_;
-  int64_t n_;
+  int64_t n_, extent_;
 };
 
 // F says what is folded, for each of its columns:
@@ -91,7 +100,7 @@ __global__ void __launch_bounds__(256, 2)
         }
         if (crosses)
           parts[2 * c * columns + column] = sum;
-        else
+        else if (at.inside(to))
           f.write(to, column, sum);
         crosses = false;
         to = d[k];
@@ -102,7 +111,7 @@ __global__ void __launch_bounds__(256, 2)
       parts[2 * c * columns + column] = sum;
     else if (end < at.n && at.destination(end) == to)
       parts[(2 * c + 1) * columns + column] = sum;
-    else
+    else if (at.inside(to))
       f.write(to, column, sum);
   }
 }
@@ -158,7 +167,7 @@ __global__ void __launch_bounds__(256, 2)
         if (reads && group == 0) {
           Value sum = m.sum[lane];
           for (int g = 1; g < groups && g < pieces; ++g) sum = f.combine(sum, m.sum[g * width + lane]);
-          f.write(to, column, sum);
+          if (at.inside(to)) f.write(to, column, sum);
         }
         __syncthreads();
       }

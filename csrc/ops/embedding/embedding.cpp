@@ -29,7 +29,8 @@ Array embedding_forward(const Array& weight, const Array& index) {
   Array y = Array::empty(shape, weight.dtype(), weight.device());
   if (y.numel())
     embedding_kernels(w.device())
-        .embedding_forward(item_size(w.dtype()), w.bytes(), rows.data<int64_t>(), y.bytes(), rows.numel(), w.size(1));
+        .embedding_forward(item_size(w.dtype()), w.bytes(), rows.data<int64_t>(), y.bytes(), rows.numel(), w.size(0),
+                           w.size(1));
   return y;
 }
 

@@ -17,8 +17,9 @@ enum class Bag : uint8_t { Sum, Mean, Max };
 struct EmbeddingKernels {
   // The first position whose index lies outside [0, rows), or -1.
   int64_t (*find_bad_row)(const int64_t* index, int64_t n, int64_t rows);
-  // y (n, width) = w[index].
-  void (*embedding_forward)(int item_size, const void* w, const int64_t* index, void* y, int64_t n, int64_t width);
+  // y (n, width) = w[index], w having `rows` rows.
+  void (*embedding_forward)(int item_size, const void* w, const int64_t* index, void* y, int64_t n, int64_t rows,
+                            int64_t width);
   // dw (rows, width) = sum over j with index[j] = row of scale[j] * dy[source[j]]; a null source is j, a null scale
   // is 1.
   void (*embedding_backward)(DType dtype, const void* dy, const int64_t* source, const void* scale,

@@ -45,7 +45,7 @@ int64_t find_bad_row(const int64_t* index, int64_t n, int64_t rows) {
   return -1;
 }
 
-void embedding_forward(int item_size, const void* w, const int64_t* index, void* y, int64_t n, int64_t width) {
+void embedding_forward(int item_size, const void* w, const int64_t* index, void* y, int64_t n, int64_t, int64_t width) {
   const int64_t bytes = width * item_size;
   parallel_for(n, grain_for(width), [&](int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; ++j) {

@@ -31,19 +31,20 @@ int64_t find_bad_row(const int64_t* index, int64_t n, int64_t rows) {
 
 template <class U>
 __global__ void embedding_forward_kernel(const U* __restrict__ w, const int64_t* __restrict__ index, U* __restrict__ y,
-                                         int64_t items, Split width) {
+                                         int64_t items, int64_t rows, Split width) {
   for (int64_t item = first_item(); item < items; item += item_step()) {
-    const int64_t j = width.quotient(item);
-    y[item] = w[index[j] * width.d + (item - j * width.d)];
+    const int64_t j = width.quotient(item), row = index[j];
+    y[item] = uint64_t(row) < uint64_t(rows) ? w[row * width.d + (item - j * width.d)] : U(0);
   }
 }
 
-void embedding_forward(int item_size, const void* w, const int64_t* index, void* y, int64_t n, int64_t width) {
+void embedding_forward(int item_size, const void* w, const int64_t* index, void* y, int64_t n, int64_t rows,
+                       int64_t width) {
   dispatch_size(item_size, [&]<class U>() {
     const int64_t items = n * width, row_bytes = width * item_size;
-    if (rows_fit(row_bytes, y)) return pick_rows<U>(w, 1, 0, index, n, row_bytes, row_bytes, y);
+    if (rows_fit(row_bytes, y)) return pick_rows<U>(w, 1, 0, index, n, row_bytes, rows, row_bytes, y);
     launch(embedding_forward_kernel<U>, grid_for(items, kThreads), kThreads, 0, static_cast<const U*>(w), index,
-           static_cast<U*>(y), items, Split(width, items));
+           static_cast<U*>(y), items, rows, Split(width, items));
   });
 }
 
@@ -103,8 +104,10 @@ void embedding_backward(DType dtype, const void* dy, const int64_t* source, cons
   });
 }
 
-__global__ void mark_rows_kernel(const int64_t* __restrict__ index, int64_t n, unsigned* __restrict__ named) {
-  for (int64_t j = first_item(); j < n; j += item_step()) atomicOr(named + index[j] / 32, 1u << index[j] % 32);
+__global__ void mark_rows_kernel(const int64_t* __restrict__ index, int64_t n, int64_t rows,
+                                 unsigned* __restrict__ named) {
+  for (int64_t j = first_item(); j < n; j += item_step())
+    if (uint64_t(index[j]) < uint64_t(rows)) atomicOr(named + index[j] / 32, 1u << index[j] % 32);
 }
 
 // The sum over i of v^norm_type, or the greatest v where that is infinite.
@@ -144,7 +147,7 @@ void embedding_renorm(DType dtype, void* w, const int64_t* index, int64_t n, int
   const int64_t words = ceil_div(rows, 32);
   Scratch<unsigned> named(words);
   zero(named, size_t(words) * sizeof(unsigned));
-  launch(mark_rows_kernel, grid_for(n, kThreads), kThreads, 0, index, n, named.get());
+  launch(mark_rows_kernel, grid_for(n, kThreads), kThreads, 0, index, n, rows, named.get());
   dispatch_floating(dtype, [&]<class T>() {
     launch(embedding_renorm_kernel<T>, grid_for(rows * 32, kThreads), kThreads, 0, static_cast<T*>(w),
            static_cast<const unsigned*>(named.get()), rows, width, max_norm, Norm{norm_type});

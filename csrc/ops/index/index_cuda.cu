@@ -29,14 +29,15 @@ struct Indices {
 __global__ void index_offsets_kernel(const __grid_constant__ Indices from, bool wrap, int64_t n,
                                      int64_t* __restrict__ offsets, BadPosition* __restrict__ bad) {
   for (int64_t j = first_item(); j < n; j += item_step()) {
-    uint64_t offset = 0;  // an index that is out of bounds may be any number
+    int64_t offset = 0;  // -1: out of bounds
     for (int k = 0; k < from.count; ++k) {
       int64_t i = from.index[k][j];
       if (wrap && i < 0) i += from.size[k];
-      if (uint64_t(i) >= uint64_t(from.size[k])) report_bad(bad, k * n + j);
-      offset += uint64_t(i) * uint64_t(from.stride[k]);
+      const bool inside = uint64_t(i) < uint64_t(from.size[k]);
+      if (!inside) report_bad(bad, k * n + j);
+      offset = inside && offset >= 0 ? offset + i * from.stride[k] : -1;
     }
-    offsets[j] = int64_t(offset);
+    offsets[j] = offset;
   }
 }
 
@@ -60,7 +61,8 @@ __global__ void combine_offsets_kernel(const int64_t* __restrict__ a, const int6
                                        Split nc) {
   for (int64_t item = first_item(); item < n; item += item_step()) {
     const int64_t row = nc.quotient(item), i = nb.quotient(row);
-    all[item] = a[i] + b[row - i * nb.d] + c[item - row * nc.d];
+    const int64_t middle = b[row - i * nb.d];
+    all[item] = middle < 0 ? -1 : a[i] + middle + c[item - row * nc.d];
   }
 }
 
@@ -96,6 +98,12 @@ struct Items {
   __device__ int64_t place(int64_t e) const {  // along the axis
     const int64_t row = inner.quotient(e);
     return row - axis.quotient(row) * length;
+  }
+  // Whether element e's key names an item. bad may be null: the front knows already.
+  __device__ bool inside(int64_t e, int64_t key, BadPosition* bad) const {
+    const bool is = uint64_t(key) < uint64_t(size);
+    if (!is && bad) report_bad(bad, e);
+    return is;
   }
   __device__ int64_t key(int64_t e) const { return index[own ? e : place(e)]; }
   __device__ int64_t item(int64_t e, int64_t key) const {
@@ -149,10 +157,7 @@ __global__ void read_items_kernel(const U* __restrict__ x, U* __restrict__ y, co
                                   BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e);
-    if (bad && uint64_t(key) >= uint64_t(items.size))
-      report_bad(bad, e);
-    else
-      y[e] = x[items.item(e, key)];
+    y[e] = items.inside(e, key, bad) ? x[items.item(e, key)] : U(0);
   }
 }
 
@@ -172,7 +177,7 @@ int64_t axis_read(int item_size, const void* x, const int64_t* index, int ndim, 
 void index_read(int item_size, const void* x, void* y, const Places& p) {
   dispatch_size(item_size, [&]<class U>() {
     if (p.inner_stride == 1 && rows_fit(p.inner * item_size, y))
-      pick_rows<U>(x, p.outer, p.outer_stride * item_size, p.offsets, p.n, item_size, p.inner * item_size, y);
+      pick_rows<U>(x, p.outer, p.outer_stride * item_size, p.offsets, p.n, item_size, p.extent, p.inner * item_size, y);
     else
       read_items<U>(x, y, items_of(p), nullptr);
   });
@@ -188,10 +193,7 @@ __global__ void write_lines_kernel(U* __restrict__ x, const U* __restrict__ v, b
                                    const __grid_constant__ Items items, BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e), place = items.place(e);
-    if (bad && uint64_t(key) >= uint64_t(items.size)) {
-      report_bad(bad, e);
-      continue;
-    }
+    if (!items.inside(e, key, bad)) continue;
     bool last = true;
     for (int64_t k = place + 1; last && k < items.length; ++k)
       last = items.index[items.own ? e + (k - place) * items.inner.d : k] != key;
@@ -204,14 +206,13 @@ __global__ void item_offsets_kernel(const __grid_constant__ Items items, int64_t
                                     BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e);
-    const bool inside = uint64_t(key) < uint64_t(items.size);
-    if (!inside) report_bad(bad, e);
-    offsets[e] = inside ? items.item(e, key) : 0;
+    offsets[e] = items.inside(e, key, bad) ? items.item(e, key) : -1;
   }
 }
 
 __global__ void last_writer_kernel(const int64_t* __restrict__ offsets, int64_t n, uint32_t* __restrict__ last) {
-  for (int64_t j = first_item(); j < n; j += item_step()) atomicMax(last + offsets[j], uint32_t(j));
+  for (int64_t j = first_item(); j < n; j += item_step())
+    if (offsets[j] >= 0) atomicMax(last + offsets[j], uint32_t(j));
 }
 
 template <class U>
@@ -219,7 +220,7 @@ __global__ void write_last_kernel(U* __restrict__ x, const U* __restrict__ v, bo
                                   const uint32_t* __restrict__ last, const __grid_constant__ Items items) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t place = items.place(e), key = items.index[place];
-    if (last[key] == uint32_t(place)) x[items.item(e, key)] = v[v_is_scalar ? 0 : e];
+    if (key >= 0 && last[key] == uint32_t(place)) x[items.item(e, key)] = v[v_is_scalar ? 0 : e];
   }
 }
 
@@ -231,7 +232,7 @@ __global__ void write_ordered_kernel(U* __restrict__ x, const U* __restrict__ v,
   for (int64_t t = first_item(); t < items.n; t += item_step()) {
     const int64_t row = items.inner.quotient(t), o = items.axis.quotient(row), s = row - o * items.length;
     const int64_t to = at.destination(s);
-    if (s + 1 < at.n && at.destination(s + 1) == to) continue;
+    if (!at.inside(to) || (s + 1 < at.n && at.destination(s + 1) == to)) continue;
     const int64_t e = (o * items.length + at.positions[s]) * inner + (t - row * inner);
     x[items.item(e, to)] = v[v_is_scalar ? 0 : e];
   }
@@ -242,10 +243,7 @@ __global__ void add_items_kernel(T* __restrict__ x, const T* __restrict__ v, boo
                                  const __grid_constant__ Items items, BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e);
-    if (bad && uint64_t(key) >= uint64_t(items.size))
-      report_bad(bad, e);
-    else
-      atomicAdd(x + items.item(e, key), v[v_is_scalar ? 0 : e]);
+    if (items.inside(e, key, bad)) atomicAdd(x + items.item(e, key), v[v_is_scalar ? 0 : e]);
   }
 }
 
@@ -311,10 +309,7 @@ __global__ void fold_lines_kernel(Folding<C> folding, void* __restrict__ x, cons
                                   BadPosition* __restrict__ bad) {
   for (int64_t e = first_item(); e < items.n; e += item_step()) {
     const int64_t key = items.key(e), place = items.place(e), inner = items.inner.d;
-    if (bad && uint64_t(key) >= uint64_t(items.size)) {
-      report_bad(bad, e);
-      continue;
-    }
+    if (!items.inside(e, key, bad)) continue;
     const int64_t step = items.own ? inner : 1;
     const int64_t* const line = items.own ? items.index + e - place * inner : items.index;
     bool first = true;
