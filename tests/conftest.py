@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
 import glassgrad as gg
+
+# Memory of simt can be touched by kernels and copies only, as a GPU's: read when simt is loaded.
+os.environ.setdefault("GLASSGRAD_SIMT_LOCK", "1")
 
 
 @pytest.fixture

@@ -318,6 +318,22 @@ void begin_checked_cluster(char* arena, size_t bytes_per_block, unsigned blocks)
 }
 void end_checked_launch() { checking = false; }
 
+namespace {
+int unlocked = 0;
+size_t locked_bytes = 0;  // from the region's beginning
+}  // namespace
+
+Unlocked::Unlocked() {
+  if (settings().lock && unlocked++ == 0 && locked_bytes)
+    mprotect(reinterpret_cast<void*>(memory.region), locked_bytes, PROT_READ | PROT_WRITE);
+}
+
+Unlocked::~Unlocked() {
+  if (!settings().lock || --unlocked > 0 || !memory.region) return;
+  locked_bytes = (memory.next - memory.region + 4095) / 4096 * 4096;
+  mprotect(reinterpret_cast<void*>(memory.region), locked_bytes, PROT_NONE);
+}
+
 void* device_allocate(size_t bytes) {
   make_region();
   size_t room = (bytes + kGranule - 1) / kGranule * kGranule + kGranule;  // a granule between any two is nobody's
@@ -346,7 +362,10 @@ void* device_allocate(size_t bytes) {
   for (size_t g = 0; g < (bytes + kGranule - 1) / kGranule; ++g)
     memory.owner[(begin - memory.region) / kGranule + g] = number;
   memory.in_use += bytes;
-  if (settings().checks) memset(reinterpret_cast<void*>(begin), 0xff, bytes);  // a NaN where a kernel forgets to write
+  if (settings().checks) {
+    Unlocked memory_is_open;
+    memset(reinterpret_cast<void*>(begin), 0xff, bytes);  // a NaN where a kernel forgets to write
+  }
   return reinterpret_cast<void*>(begin);
 }
 

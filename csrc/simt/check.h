@@ -15,6 +15,16 @@ void* device_allocate(size_t bytes);
 void device_release(void* data, size_t bytes);
 size_t device_bytes_in_use();
 
+// Where memory is locked (GLASSGRAD_SIMT_LOCK=1), a launch or a copy holds one of these while it runs: code of the host
+// that looks into device memory, which only a GPU would refuse, is a segmentation fault here too.
+class Unlocked {
+ public:
+  Unlocked();
+  ~Unlocked();
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+};
+
 enum class Access { Read, Write, Atomic, AsyncRead };  // AsyncRead: by TMA or wgmma, past the threads' own path
 
 // The accesses that a twin makes on behalf of a thread: checked at once, or, for an asynchronous copy, in two halves:

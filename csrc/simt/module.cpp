@@ -19,9 +19,18 @@ namespace gg::cuda {
 
 void* scratch_allocate(size_t bytes) { return simt::device_allocate(bytes); }
 void scratch_release(void* data, size_t bytes) { simt::device_release(data, bytes); }
-void copy_in(void* device, const void* host, size_t bytes) { memcpy(device, host, bytes); }
-void copy_out(void* host, const void* device, size_t bytes) { memcpy(host, device, bytes); }
-void zero(void* device, size_t bytes) { memset(device, 0, bytes); }
+void copy_in(void* device, const void* host, size_t bytes) {
+  simt::Unlocked memory_is_open;
+  memcpy(device, host, bytes);
+}
+void copy_out(void* host, const void* device, size_t bytes) {
+  simt::Unlocked memory_is_open;
+  memcpy(host, device, bytes);
+}
+void zero(void* device, size_t bytes) {
+  simt::Unlocked memory_is_open;
+  memset(device, 0, bytes);
+}
 int multiprocessors() { return 2; }
 int architecture() { return simt::settings().architecture; }
 size_t shared_limit() { return simt::kMaxShared; }
@@ -48,7 +57,10 @@ const Backend kBackend = {[] { return 1; },
                           [](void* data, size_t bytes, int) { device_release(data, bytes); },
                           cuda::copy_in,
                           cuda::copy_out,
-                          [](void* to, const void* from, size_t bytes) { memmove(to, from, bytes); },
+                          [](void* to, const void* from, size_t bytes) {
+                            Unlocked memory_is_open;
+                            memmove(to, from, bytes);
+                          },
                           [] {},
                           [] { return MemoryStats{int64_t(device_bytes_in_use()), peak, 0, allocations, 0}; },
                           [] { peak = int64_t(device_bytes_in_use()); },
@@ -119,6 +131,7 @@ PYBIND11_MODULE(_simt, m) {
   using namespace gg::simt;
   m.doc() = "The CUDA kernels of glassgrad on the CPU, with checks.";
   if (const char* text = std::getenv("GLASSGRAD_SIMT_CHECKS")) settings().checks = strcmp(text, "0") != 0;
+  if (const char* text = std::getenv("GLASSGRAD_SIMT_LOCK")) settings().lock = strcmp(text, "0") != 0;
   if (const char* text = std::getenv("GLASSGRAD_SIMT_SCHEDULE")) {
     std::string all = text, kind = all.substr(0, all.find(':'));
     set_schedule(kind, kind.size() < all.size() ? std::stoull(all.substr(kind.size() + 1)) : 0);

@@ -216,6 +216,7 @@ void check_launch(const Launch& l) {
 
 void run(const Launch& l) {
   check_launch(l);
+  Unlocked memory_is_open;
   make_stacks();
   Machine& m = machine;
   uint64_t per_block = uint64_t(l.block.x) * l.block.y * l.block.z;

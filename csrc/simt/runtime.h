@@ -26,6 +26,7 @@ enum class Schedule { Forward, Reverse, Random };
 // Of this process; the seed is for Random.
 struct Settings {
   bool checks = true;
+  bool lock = false;  // device memory can be touched by kernels and copies only
   Schedule schedule = Schedule::Forward;
   uint64_t seed = 0;
   int architecture = 90;  // the GPU that simt stands for: which kernels are chosen
