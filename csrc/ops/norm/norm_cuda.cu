@@ -19,7 +19,7 @@ namespace {
 
 constexpr int64_t kChunk = 8192;           // elements of a set that a team takes where sets are large
 constexpr int kChunkBlock = 256;           // most threads of such a team
-constexpr int kBatchBlock = 512;           // most threads that hold a channel of x and dy: they need the registers
+constexpr int kBatchBlock = 512;           // most threads that hold x and dy of a channel: they need the registers
 constexpr int64_t kShortRun = 32;          // shorter runs of a batch are walked as columns
 constexpr int64_t kChunkRows = 64;         // rows of a chunk of columns, at least
 constexpr int64_t kFewSets = 128;          // below, sets of several chunks are cut even where a team could hold one
@@ -476,21 +476,16 @@ void layer_norm_forward(DType t, const void* x_, const void* weight, const void*
 //   dx = rstd (g - mean(g) - h mean(g h));   RMS norm has no mean(g).   dw = sum dy h, db = sum dy over rows.
 
 // Adds v to a line on a 16-byte boundary.
-template <int V, class C> __device__ void add_to(C* line, const C (&v)[V]) {
-  constexpr int N = kPack<C>;
+template <int N, class C> __device__ void add_to(C* line, const C (&v)[N]) {
+  auto pack = load_pack<N>(line);
 #pragma unroll
-  for (int k = 0; k < V; k += N) {
-    auto pack = load_pack<N>(line + k);
-#pragma unroll
-    for (int i = 0; i < N; ++i) pack[i] += v[k + i];
-    store_pack(line + k, pack);
-  }
+  for (int i = 0; i < N; ++i) pack[i] += v[i];
+  store_pack(line, pack);
 }
 
 // A block takes a share of the rows of one group of weights, its teams a row at a time; the grid is (shares, groups).
 // What a thread adds to dw and db waits in lines of `pitch` elements, one of each a team, in shared memory. partial
 // (shares, 2, groups * n), or null where neither is wanted.
-// hot: no spills
 template <class T>
 __global__ void __launch_bounds__(kMaxBlock)
     layer_backward_kernel(const T* __restrict__ dy_, const T* __restrict__ x_, const compute_t<T>* __restrict__ weight,
@@ -498,7 +493,7 @@ __global__ void __launch_bounds__(kMaxBlock)
                           T* __restrict__ dx_, compute_t<T>* __restrict__ partial, int64_t rows, int n, int64_t share,
                           int pitch, int width, bool even) {
   using C = compute_t<T>;
-  constexpr int V = kPack<T>, K = kHeldPacks<T>;
+  constexpr int V = kPack<T>, N = kPack<C>, K = kHeldPacks<T>;
   auto& s = shared<TeamShared<GradientSums<C>>>();
   C* lines = reinterpret_cast<C*>(&s + 1);
   const Team team(width);
@@ -526,21 +521,24 @@ __global__ void __launch_bounds__(kMaxBlock)
     for (int k = 0; k < K; ++k) {
       const int at = start + k * step;
       if (at >= length) continue;
-      C by[V], dw[V], db[V];
 #pragma unroll
-      for (int i = 0; i < V; ++i) by[i] = 1;
-      if (w) load_line(w, at, n, C(0), by);
+      for (int j = 0; j < V; j += N) {  // as many as one access takes: half a pack's numbers need half the registers
+        C by[N], dw[N], db[N];
 #pragma unroll
-      for (int i = 0; i < V; ++i) {
-        const C h = inside(at + i, length) ? (from_element<C>(v[k][i]) - centre) * scale : C(0);
-        db[i] = from_element<C>(d[k][i]);
-        dw[i] = db[i] * h;
-        sums.dy += db[i] * by[i];
-        sums.dyx += db[i] * by[i] * h;
-      }
-      if (partial) {
-        add_to(line + at, dw);
-        add_to(line + pitch + at, db);
+        for (int i = 0; i < N; ++i) by[i] = 1;
+        if (w) load_line(w, at + j, n, C(0), by);
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          const C h = inside(at + j + i, length) ? (from_element<C>(v[k][j + i]) - centre) * scale : C(0);
+          db[i] = from_element<C>(d[k][j + i]);
+          dw[i] = db[i] * h;
+          sums.dy += db[i] * by[i];
+          sums.dyx += db[i] * by[i] * h;
+        }
+        if (partial) {
+          add_to(line + at + j, dw);
+          add_to(line + pitch + at + j, db);
+        }
       }
     }
     if (!dx_) continue;
@@ -550,14 +548,18 @@ __global__ void __launch_bounds__(kMaxBlock)
     for (int k = 0; k < K; ++k) {
       const int at = start + k * step;
       if (at >= length) continue;
-      C by[V], out[V];
+      C out[V];
 #pragma unroll
-      for (int i = 0; i < V; ++i) by[i] = 1;
-      if (w) load_line(w, at, n, C(0), by);
+      for (int j = 0; j < V; j += N) {
+        C by[N];
 #pragma unroll
-      for (int i = 0; i < V; ++i) {
-        const C h = (from_element<C>(v[k][i]) - centre) * scale;
-        out[i] = from_element<C>(d[k][i]) * scale * by[i] - a - h * b;
+        for (int i = 0; i < N; ++i) by[i] = 1;
+        if (w) load_line(w, at + j, n, C(0), by);
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          const C h = (from_element<C>(v[k][j + i]) - centre) * scale;
+          out[j + i] = from_element<C>(d[k][j + i]) * scale * by[i] - a - h * b;
+        }
       }
       store_one(dx_ + row * n, at, length, even, out);
     }
