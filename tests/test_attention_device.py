@@ -9,6 +9,7 @@ import pytest
 
 import glassgrad as gg
 from glassgrad import _core as core
+from glassgrad.testing import simt
 from test_op_table_device import DEVICE
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
@@ -63,6 +64,15 @@ TENSOR_CORES = [
     Case(heads=2, queries=70, keys=90, e=128, f=128, mask="float", dropout=0.2),
     Case(queries=5, keys=0, e=8, f=8),
     Case(queries=0, keys=5, e=8, f=8),
+]
+
+HOPPER = [
+    Case(queries=64, keys=1, e=8, f=8),
+    Case(heads=3, queries=130, keys=300, e=64, f=64),
+    Case(heads=4, kv_heads=2, queries=260, keys=260, e=64, f=64, causal=True, rows_first=True),
+    Case(heads=3, queries=150, keys=140, e=128, f=128),
+    Case(heads=2, queries=200, keys=70, e=80, f=128, causal=True),
+    Case(queries=70, keys=400, e=128, f=40, causal=True),
 ]
 
 
@@ -140,4 +150,11 @@ def test_any_size(case: Case, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("case", TENSOR_CORES, ids=repr)
 def test_tensor_cores(case: Case, dtype: str) -> None:
+    with simt.architecture(80):
+        compare(case, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("case", HOPPER, ids=repr)
+def test_hopper(case: Case, dtype: str) -> None:
     compare(case, dtype)

@@ -61,6 +61,20 @@ KERNELS = {
         "const MatmulKernels table = {{only, nullptr, nullptr, nullptr}};\n}} }}\n"
         'extern "C" const void* gg_table() {{ return &gg::cuda::table; }}',
     ),
+    "attention": Kernel(
+        "csrc/ops/attention/attention_sm90.cu",
+        "attention_kernels",
+        "q = gg.randn(1, 2, 300, 64).bfloat16(); s = q.to('simt'); f = gg.nn.functional.scaled_dot_product_attention; "
+        "assert (f(q, q, q).float() - f(s, s, s).cpu().float()).abs().max() < 0.05",
+        "#include <stdexcept>\nnamespace gg::cuda {{ namespace {{\n"
+        "void only(DType t, const AttentionProblem& p, void* out, const int64_t* step, void* stats) {{\n"
+        "  using namespace attention;\n"
+        "  ForwardArguments<float> a{{p, t, Dropout<float>(p), out, {{step[0], step[1], step[2]}}, "
+        "static_cast<float*>(stats), 0, 0}};\n"
+        '  if (!forward_sm90(a)) throw std::runtime_error("not taken");\n}}\n'
+        "const AttentionKernels table = {{only, nullptr, nullptr}};\n}} }}\n"
+        'extern "C" const void* gg_table() {{ return &gg::cuda::table; }}',
+    ),
 }
 
 TILES = "csrc/cuda/gemm_sm90.h"
@@ -84,6 +98,13 @@ MUTANTS = [
     Mutant("product", "    wgmma_wait<0>();", "", "missing wait|race|never waited for", header=TILES),
     Mutant("product", "4 * kConsumers);", "4 * kConsumers + 1);", "nobody can go on", header=TILES),
     Mutant("product", "kSliceBytes<kN>);", "kSliceBytes<kN> + 16);", "nobody can go on", header=TILES),
+    Mutant("attention", "fence_shared_for_async();", "", "missing fence"),
+    Mutant("attention", "if (c.thread == 0) tma_store_wait_read<0>();", "", "early reuse"),
+    Mutant("attention", "c.meet();  // Q has been read by all", "", "race|early reuse"),
+    Mutant("attention", "barrier_wait(&s.q_full[c.index], q_parity);", "", "missing wait"),
+    Mutant("attention", "barrier_wait(empty, ring.parity ^ 1);", "", "missing wait|race"),
+    Mutant("attention", "wgmma_wait<1>();", "wgmma_wait<2>();", "missing wait|race"),
+    Mutant("attention", "      wgmma_wait<0>();\n      leave_values();", "      leave_values();", "missing wait|race"),
 ]
 
 

@@ -22,17 +22,6 @@ constexpr int kM = 128, kK = 64, kConsumers = 2, kThreads = 128 * (1 + kConsumer
 constexpr int kBlock = 64 * 64 * 2;  // bytes of 64 rows of the 128-byte swizzle
 template <int kN> constexpr int kSliceBytes = (kM + kN) * kK * 2;
 
-// A place in the ring of stages and the parity of the barriers' phase there.
-template <int kStages> struct Ring {
-  int stage = 0, parity = 0;
-  __device__ void next() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 template <int kStages> struct Barriers {
   PhaseBarrier full[kStages], empty[kStages];
 

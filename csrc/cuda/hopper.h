@@ -19,6 +19,17 @@ namespace gg::cuda {
 // A barrier in shared memory: a phase ends when `count` arrivals and the announced bytes of TMA loads have come.
 struct alignas(8) PhaseBarrier { uint64_t state; };
 
+// A place in a ring of stages and the parity of the barriers' phase there.
+template <int kStages> struct Ring {
+  int stage = 0, parity = 0;
+  __device__ void next() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
 #if defined(GG_SIMT)
 using simt::barrier_arrive;
 using simt::barrier_expect;

@@ -8,6 +8,7 @@
 // kWidth columns that fit in registers, and the block of each slice makes the scores again.
 #include "cuda/block.h"
 #include "ops/attention/attention_device.h"
+#include "ops/attention/attention_sm90.h"
 
 namespace gg::cuda {
 namespace {
@@ -536,7 +537,10 @@ void attention_forward(DType t, const AttentionProblem& p, void* out, const int6
     ForwardArguments<C> a{p, t, Dropout<C>(p), out, {}, static_cast<C*>(stats), 0, 0};
     for (int i = 0; i < 3; ++i) a.out_strides[i] = out_strides[i];
     if constexpr (sizeof(C) == 4)
-      if (mma_takes(t, p) && mma_takes_rows(out, out_strides)) return forward_mma(a);
+      if (mma_takes(t, p) && mma_takes_rows(out, out_strides)) {
+        if (!forward_sm90 || !forward_sm90(a)) forward_mma(a);
+        return;
+      }
     forward(a);
   });
 }

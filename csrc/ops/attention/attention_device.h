@@ -89,6 +89,9 @@ template <class C> struct BackwardArguments {
   int tiles, slices;
 };
 
+// Whether there is neither mask nor dropout, and the largest product is the largest score.
+inline bool is_plain(const AttentionProblem& p) { return !p.mask && p.scale > 0 && p.dropout == 0; }
+
 // Tensor cores of sm_80 and later: 16-bit types, E and F at most 256 and multiples of 8, rows 16 bytes apart and
 // aligned.
 bool mma_takes(DType, const AttentionProblem&);

@@ -145,8 +145,8 @@ __device__ inline void put(const Fragments<kHeight, kD / 8>& x, T* tile, int til
 }
 
 // The scores are x * factor. Where a mask adds to them, or scale is not positive and the largest product is not the
-// largest score, they are written out and factor is 1. A plain problem has neither that nor dropout; what they need
-// would take registers from kernels that are compiled for plain ones alone.
+// largest score, they are written out and factor is 1. Kernels compiled for plain problems alone have the registers
+// that this and dropout need for more rows.
 struct Scale {
   float scale, factor;
   bool general;
@@ -155,7 +155,6 @@ struct Scale {
     factor = general ? 1.f : scale;
   }
 };
-bool is_plain(const AttentionProblem& p) { return !p.mask && p.scale > 0 && p.dropout == 0; }
 
 // Masks products: query and key of element c of fragments (i, j) are query0 + row and key0 + column, or, transposed,
 // query0 + column and key0 + row. edge: whether some of these keys are hidden or missing.

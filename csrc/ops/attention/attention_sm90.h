@@ -1,0 +1,11 @@
+// Attention by Hopper's TMA and wgmma, for the dispatch in attention_cuda.cu.
+#pragma once
+#include "ops/attention/attention_device.h"
+
+namespace gg::cuda::attention {
+
+// The arguments are as forward_mma takes them; false, and nothing done, where the device or the problem does not suit:
+// plain problems with E and F at most 128.
+bool forward_sm90(const ForwardArguments<float>& arguments) __attribute__((weak));
+
+}  // namespace gg::cuda::attention
