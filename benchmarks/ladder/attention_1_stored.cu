@@ -1,13 +1,14 @@
-// Attention, rung 1: three kernels, the scores stored. O = softmax(Q K^T / sqrt(64)) V for each head, Q and O (heads, L,
-// 64), K and V (heads, S, 64), float32.
+// Attention, rung 1: three kernels, the scores stored. O = softmax(Q K^T / sqrt(64)) V for each head, Q and O (heads,
+// L, 64), K and V (heads, S, 64), float32.
 //
-// As the formula reads: scores (heads, L, S) go to memory, softmax makes weights of them there, a third kernel multiplies
-// with V. A warp owns a query. For a score each lane multiplies two of the 64 elements, and five shuffles add them up;
-// with V each lane sums up two columns. Neighbouring lanes read neighbouring elements throughout.
+// As the formula reads: scores (heads, L, S) go to memory, softmax makes weights of them there, a third kernel
+// multiplies with V. A warp owns a query. For a score each lane multiplies two of the 64 elements, and five shuffles
+// add them up; with V each lane sums up two columns. Neighbouring lanes read neighbouring elements throughout.
 //   Work       4 64 L S floating-point operations a head: 128 multiply-adds for each score.
-//   Memory     For each score a warp reads a row of K and one of V, 512 bytes: 4 bytes for each multiply-add, 33 TB/s ...
-//              of caches at the ordinary rate of 67 TFLOP/s. The scores are written, read twice, written as weights and
-//              read: 24 bytes each, which no cache holds. At L = S = 4096 and 32 heads they take 2 GB.
+//   Memory     For each score a warp reads a row of K and one of V, 512 bytes: 4 bytes for each multiply-add, which at
+//              the ordinary rate of 67 TFLOP/s would be 134 TB/s. And the score itself is written; read, read and
+//              written, read and written by softmax; and read: 28 bytes, which no cache holds for long. At L = S = 4096
+//              and 32 heads the scores take 2 GB.
 //   Limit now  Both: rows that are read again for every query, and memory that grows with L S.
 #include "cuda/block.h"
 #include "cuda/launch.h"

@@ -1,11 +1,11 @@
 // Attention, rung 2: online softmax. O = softmax(Q K^T / sqrt(64)) V for each head, Q and O (heads, L, 64), K and V
 // (heads, S, 64), float32.
 //
-// A score is used up as soon as it is there, so none is stored (Milakov and Gimelshein 2018). With m the largest score so
-// far, l the sum of exp(score - m) and o that of exp(score - m) v, the next score x makes m' = max(m, x) and
+// A score is used up as soon as it is there, so none is stored (Milakov and Gimelshein 2018). With m the largest score
+// so far, l the sum of exp(score - m) and o that of exp(score - m) v, the next score x makes m' = max(m, x) and
 //     l' = l exp(m - m') + exp(x - m'),    o' = o exp(m - m') + exp(x - m') v
 // and at the end the row is o / l. One kernel, a warp for each query as before.
-//   Memory     24 bytes a score less, and nothing that grows with L S. The rows of K and V remain: 4 bytes for each
+//   Memory     28 bytes a score less, and nothing that grows with L S. The rows of K and V remain: 4 bytes for each
 //              multiply-add.
 //   Limit now  Every query reads all of K and V for itself. And the chain from a score to the next: five shuffles and
 //              two exponentials before the sums may go on.

@@ -1,13 +1,14 @@
-// Attention, rung 3: FlashAttention's tiles. O = softmax(Q K^T / sqrt(64)) V for each head, Q and O (heads, L, 64), K and
-// V (heads, S, 64), float32.
+// Attention, rung 3: FlashAttention's tiles. O = softmax(Q K^T / sqrt(64)) V for each head, Q and O (heads, L, 64), K
+// and V (heads, S, 64), float32.
 //
-// A block owns 64 queries and goes through the keys 64 at a time (Dao and others 2022). A tile of K and one of V come to
-// shared memory once for all 64 queries; scores are a product of two tiles, as in matmul, of which a thread holds 4 by 4;
-// the online softmax moves on once for 64 keys, not for each; the weights go through shared memory to be multiplied with
-// V, whose sums a thread holds as 4 by 4 as well. A row's scores lie with 16 neighbouring lanes: four shuffles add it up.
+// A block owns 64 queries and goes through the keys 64 at a time (Dao and others 2022). A tile of K and one of V come
+// to shared memory once for all 64 queries; scores are a product of two tiles, as in matmul, of which a thread holds 4
+// by 4; the online softmax moves on once for 64 keys, not for each; the weights go through shared memory to be
+// multiplied with V, whose sums a thread holds as 4 by 4 as well. A row's scores lie with 16 neighbouring lanes: four
+// shuffles add them up.
 //   Memory     Rows of K and V are read for 64 queries: 1/16 byte for each multiply-add in place of 4.
-//   Shared     8 reads of 16 bytes for 64 multiply-adds, in both products: 2 bytes each, twice what a multiprocessor gets.
-//   Limit now  Shared memory, and ordinary arithmetic.
+//   Shared     8 reads of 16 bytes for 64 multiply-adds, in both products: 2 bytes each, and a multiprocessor gets one.
+//   Limit now  Shared memory, and behind it ordinary arithmetic.
 #include "cuda/block.h"
 #include "cuda/launch.h"
 #include "cuda/number.h"
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int j = 0; j < 4; ++j) sums[i][j] *= shrink;
       largest[i] = now;
     }
-    __syncthreads();
+    sync_warp();  // the weights of a row stay within half a warp
 #pragma unroll 4
     for (int key = 0; key < kKeys; key += 4) {
       Four weights[4];

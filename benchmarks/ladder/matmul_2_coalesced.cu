@@ -6,8 +6,7 @@
 //   Memory     5 sectors a step in place of 33: 5 bytes moved for each multiply-add. They come in two requests, and a
 //              multiprocessor serves one a cycle: 16 multiply-adds a cycle of 128.
 //   Limit now  Still 8 bytes asked for each multiply-add. Every element of A is read by N threads, every element of B
-//   by
-//              M; caches catch most of it, but each read is an instruction and a request.
+//              by M; caches catch most of it, but each read is an instruction and a request.
 #include "cuda/launch.h"
 
 namespace gg::cuda {

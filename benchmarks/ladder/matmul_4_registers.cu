@@ -6,8 +6,7 @@
 //   Shared     16 reads of 4 bytes for 64 multiply-adds: 1 byte each in place of 8, just what a multiprocessor gets.
 //   Memory     8 / 128 = 0.0625 bytes for each multiply-add: 2 TB/s at full rate, within what memory gives.
 //   Limit now  Instructions: 16 loads beside 64 multiply-adds. And waiting: a block fetches its tiles, meets,
-//   multiplies,
-//              meets, and fetches again; while it waits for memory it does not multiply.
+//              multiplies, meets, and fetches again; while it waits for memory it does not multiply.
 #include "cuda/launch.h"
 
 namespace gg::cuda {

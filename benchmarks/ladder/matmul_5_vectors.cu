@@ -5,8 +5,8 @@
 // of C, 64 rows and columns apart. The next tiles are on their way into registers while these are multiplied, and go to
 // a second pair of buffers: one barrier a step, and no wait for memory while there is enough to multiply.
 //   Shared     4 loads for 64 multiply-adds in place of 16; the bytes are the same.
-//   Limit now  Ordinary arithmetic. On an A6000 this structure reaches 78 % of cuBLAS, and 94 % with tiles for warps and
-//              tuned sizes (siboehm's SGEMM_CUDA). Tensor cores do sixteen times as many products a cycle.
+//   Limit now  Ordinary arithmetic. On an A6000 this structure reaches 78 % of cuBLAS, and 94 % with tiles for warps
+//              and tuned sizes (siboehm's SGEMM_CUDA). Tensor cores do sixteen times as many products a cycle.
 #include "cuda/launch.h"
 #include "cuda/number.h"
 

@@ -7,10 +7,9 @@
 // always have work queued. The producer gives its registers away, and with 232 each consumers can hold 64 by 256.
 //   Shared     (64 + 256) 16 elements for 64 256 16 multiply-adds: 5/128 bytes each, in place of 6/128.
 //   Memory     (128 + 256) 2 bytes for 128 256 multiply-adds: 3/128 bytes each, in place of 4/128.
-//   Limit now  The ends of a tile: the ring fills, and at the end nobody multiplies while sums go out, 4 bytes a
-//   thread.
-//              And the order of tiles: a wave of 132 blocks covers whole rows of tiles of C, which share A, but of B it
-//              needs everything.
+//   Limit now  The ends of a tile: first the ring fills, and at last nobody multiplies while sums go out. And the order
+//              of tiles: a wave of 132 blocks covers whole rows of tiles of C, which share A, but of B it needs
+//              everything.
 #include "cuda/hopper.h"
 #include "cuda/launch.h"
 

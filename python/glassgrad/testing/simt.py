@@ -224,7 +224,7 @@ class _Raw:
 
     start = ""  # how the module calls it
 
-    def __init__(self, code: str | Path, name: str) -> None:
+    def __init__(self, code: str | Path, name: str, include: Sequence[Path] = ()) -> None:
         compiler = os.environ.get("CXX") or shutil.which("g++")
         if compiler is None:
             raise RuntimeError(f"{type(self).__name__}: no C++ compiler found: install g++ or name one in CXX")
@@ -243,7 +243,7 @@ class _Raw:
         ccache = filter(None, [shutil.which("ccache")])
         # Linked by itself: with the flag, a linker would bring the compiler's own hooks.
         for step in (
-            [*ccache, compiler, *COMPILE, f"-I{_include()}", source.name, "-o", made.name],
+            [*ccache, compiler, *COMPILE, *(f"-I{f}" for f in [*include, _include()]), source.name, "-o", made.name],
             [compiler, "-shared", made.name, _module().__file__, "-o", library.name],
         ):
             environment = os.environ | {"CCACHE_NOHASHDIR": "1"}  # the folder is another one each time
@@ -277,7 +277,8 @@ class RawKernel(_Raw):
 
     Parameters of the kernel are pointers (given as tensors on simt), 4- and 8-byte whole numbers, float and double.
     It may use CUDA's language, `__shared__` arrays (not in templates), and what glassgrad's own kernels use
-    (csrc/cuda: `shared<Struct>()`, `block_reduce`, ...). Compiling takes the machine's C++ compiler a second or two.
+    (csrc/cuda: `shared<Struct>()`, `block_reduce`, ...); `include` names further folders of headers. Compiling takes
+    the machine's C++ compiler a second or two.
 
     Raises:
         RuntimeError: no compiler; a compiler's error; a fault of the kernel.
