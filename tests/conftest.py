@@ -25,3 +25,16 @@ def set_isa() -> Iterator[Callable[[str], None]]:
     before = gg._core.get_isa()
     yield gg._core.set_isa
     gg._core.set_isa(before)
+
+
+@pytest.fixture
+def set_architecture() -> Iterator[Callable[[int], None]]:
+    """Choose which GPU simt is, so that kernels for older ones run too; the one it was comes back afterwards."""
+    if os.environ.get("GLASSGRAD_TEST_DEVICE", "simt") != "simt":
+        yield lambda number: None  # a GPU is what it is
+        return
+    import glassgrad._simt as simt
+
+    before = simt.get_architecture()
+    yield simt.set_architecture
+    simt.set_architecture(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,19 +12,6 @@ from test_op_table_device import DEVICE
 
 # Of the largest entry of |A| |B|, whose sums' errors grow as the root of their length.
 TOLERANCE = {"float64": 1e-15, "float32": 4e-7, "float16": 2e-3, "bfloat16": 1e-2}
-
-
-@pytest.fixture
-def architecture() -> Iterator[Callable[[int], None]]:
-    """Which device simt is: kernels for newer ones are tested there too."""
-    if DEVICE != "simt":
-        yield lambda number: None
-        return
-    import glassgrad._simt as simt
-
-    before = simt.get_architecture()
-    yield simt.set_architecture
-    simt.set_architecture(before)
 
 
 def numbers(r: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -77,8 +64,10 @@ SIZES = [
 @pytest.mark.parametrize("layouts", ["rows rows", "rows columns", "columns rows", "columns columns", "odd spaced"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_layouts(sizes: tuple[int, int, int], dtype: str, layouts: str, architecture: Callable[[int], None]) -> None:
-    architecture(80)
+def test_layouts(
+    sizes: tuple[int, int, int], dtype: str, layouts: str, set_architecture: Callable[[int], None]
+) -> None:
+    set_architecture(80)
     r = np.random.default_rng(1)
     m, n, k = sizes
     a, b = numbers(r, (m, k), dtype), numbers(r, (k, n), dtype)
@@ -88,8 +77,8 @@ def test_layouts(sizes: tuple[int, int, int], dtype: str, layouts: str, architec
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "uint8", "int8", "int16", "int32", "int64"])
 @pytest.mark.parametrize("sizes", [(70, 90, 33), (40, 33, 700), (5, 130, 300), (300, 1, 70)], ids=str)
-def test_dtypes(sizes: tuple[int, int, int], dtype: str, architecture: Callable[[int], None]) -> None:
-    architecture(80)
+def test_dtypes(sizes: tuple[int, int, int], dtype: str, set_architecture: Callable[[int], None]) -> None:
+    set_architecture(80)
     r = np.random.default_rng(2)
     m, n, k = sizes
     a, b = numbers(r, (m, k), dtype), numbers(r, (k, n), dtype)
@@ -98,8 +87,8 @@ def test_dtypes(sizes: tuple[int, int, int], dtype: str, architecture: Callable[
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_halves_without_tensor_cores(dtype: str, architecture: Callable[[int], None]) -> None:
-    architecture(75)
+def test_halves_without_tensor_cores(dtype: str, set_architecture: Callable[[int], None]) -> None:
+    set_architecture(75)
     r = np.random.default_rng(3)
     a, b = numbers(r, (70, 40), dtype), numbers(r, (40, 66), dtype)
     for first, second in (("rows", "columns"), ("spaced", "odd")):
@@ -108,8 +97,8 @@ def test_halves_without_tensor_cores(dtype: str, architecture: Callable[[int], N
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
 @pytest.mark.parametrize("addend", ["full", "row", "column", "number", "transposed"])
-def test_addends(addend: str, dtype: str, architecture: Callable[[int], None]) -> None:
-    architecture(80)
+def test_addends(addend: str, dtype: str, set_architecture: Callable[[int], None]) -> None:
+    set_architecture(80)
     r = np.random.default_rng(4)
     for m, n, k in ((40, 72, 20), (40, 33, 1500), (64, 3, 70)):
         a, b = numbers(r, (m, k), dtype), numbers(r, (k, n), dtype)
@@ -126,8 +115,8 @@ def test_addends(addend: str, dtype: str, architecture: Callable[[int], None]) -
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64"])
-def test_batches(dtype: str, architecture: Callable[[int], None]) -> None:
-    architecture(80)
+def test_batches(dtype: str, set_architecture: Callable[[int], None]) -> None:
+    set_architecture(80)
     r = np.random.default_rng(5)
     for a_batch, b_batch in (((3,), (3,)), ((2, 1, 3), (4, 1)), ((), (5,)), ((5,), ())):
         for m, n, k in ((20, 30, 17), (4, 40, 24), (33, 2, 40)):

@@ -14,28 +14,32 @@
 
 namespace gg::cuda {
 
-// A factor is lines of columns: element (l, c) lies at data[lines.at(l) + columns.at(c)]. Lines run along m (or n) and
-// columns along k, or, along_k, the other way round.
+// A factor is lines of columns: element (l, c) lies at data[offset + lines.at(l) + columns.at(c)]. Lines run along m
+// (or n) and columns along k, or, along_k, the other way round.
 struct Linear {
   int64_t step;
   __device__ int64_t at(int64_t i) const { return i * step; }
+  __device__ int64_t apart() const { return step; }  // neighbours within 16 bytes, for columns
 };
 template <class T, class Lines = Linear, class Columns = Linear> struct Factor {
   const T* data;
+  int64_t offset;
   Lines lines;
   Columns columns;
   bool along_k;
   bool packed;  // 16 bytes of a line, from a multiple of as many on, are one aligned piece
 
-  // kN columns of a line, zero beyond the valid ones.
-  template <int kN, class C> __device__ void load(int64_t line_at, int64_t column, int64_t valid, C (&v)[kN]) const {
+  __device__ int64_t at(int64_t line, int64_t column) const { return offset + lines.at(line) + columns.at(column); }
+
+  // kN columns of a line from the one at `at` on, zero beyond the valid ones.
+  template <int kN, class C> __device__ void load(int64_t at, int64_t valid, C (&v)[kN]) const {
     if (packed && valid >= kN) {
-      const auto pack = load_pack<kN>(data + line_at + columns.at(column));
+      const auto pack = load_pack<kN>(data + at);
 #pragma unroll
       for (int j = 0; j < kN; ++j) v[j] = from_element<C>(pack[j]);
     } else {
 #pragma unroll
-      for (int j = 0; j < kN; ++j) v[j] = j < valid ? cuda::load(data + line_at + columns.at(column + j)) : C(0);
+      for (int j = 0; j < kN; ++j, at += columns.apart()) v[j] = j < valid ? cuda::load(data + at) : C(0);
     }
   }
 };
@@ -76,29 +80,24 @@ template <class C> struct PartOfProduct {
 // both the reads of lines and the writes of columns are free of bank conflicts.
 template <class C, int kX, int kPad, int kDepth, class Factor> class SimtReader {
  public:
-  __device__ SimtReader(const Factor& f, int64_t i0, int64_t i_end, int64_t k_end)
-      : factor_(f), i0_(i0), i_end_(i_end), k_end_(k_end) {
+  __device__ SimtReader(const Factor& f, int64_t i0, int64_t i_end, int64_t k_end) : factor_(f), k_end_(k_end) {
     const int t = threadIdx.x;
-    if (f.along_k) {
-      line_ = t / kGroups;
-      column_ = t % kGroups * kVec;
-    } else {
-      line_ = t / 2;
-      column_ = t % 2 * kVec;
-      if (i0 + line_ < i_end) fixed_ = f.lines.at(i0 + line_);
-    }
+    line_ = f.along_k ? t / kGroups : t / 2;
+    column_ = (f.along_k ? t % kGroups : t % 2) * kVec;
+    const int64_t room = i_end - i0 - (f.along_k ? column_ : line_);
+    room_ = room <= 0 ? 0 : room < kVec ? int(room) : kVec;
+    if (room > 0) fixed_ = f.offset + (f.along_k ? f.columns.at(i0 + column_) : f.lines.at(i0 + line_));
   }
   __device__ void fetch(int64_t k0) {
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      if (factor_.along_k) {
-        const int64_t line = k0 + line_ + i * (2 * kVec), column = i0_ + column_;
-        const bool exists = line < k_end_;
-        factor_.load(exists ? factor_.lines.at(line) : 0, column, exists ? i_end_ - column : 0, values_[i]);
-      } else {
-        const int64_t column = k0 + column_ + i * (2 * kVec);
-        factor_.load(fixed_, column, i0_ + line_ < i_end_ ? k_end_ - column : 0, values_[i]);
+      const int64_t k = k0 + (factor_.along_k ? line_ : column_) + i * kStep;
+      int64_t at = fixed_, valid = 0;
+      if (k < k_end_ && room_ > 0) {
+        at += factor_.along_k ? factor_.lines.at(k) : factor_.columns.at(k);
+        valid = factor_.along_k ? room_ : k_end_ - k;
       }
+      factor_.load(at, valid, values_[i]);
     }
   }
   __device__ void deposit(C (&to)[kDepth][kX + kPad]) const {
@@ -108,20 +107,22 @@ template <class C, int kX, int kPad, int kDepth, class Factor> class SimtReader 
         Pack<C, kVec> pack;
 #pragma unroll
         for (int j = 0; j < kVec; ++j) pack[j] = values_[i][j];
-        store_pack(&to[line_ + i * (2 * kVec)][column_], pack);
+        store_pack(&to[line_ + i * kStep][column_], pack);
       } else {
 #pragma unroll
-        for (int j = 0; j < kVec; ++j) to[column_ + i * (2 * kVec) + j][line_] = values_[i][j];
+        for (int j = 0; j < kVec; ++j) to[column_ + i * kStep + j][line_] = values_[i][j];
       }
     }
   }
 
  private:
   static constexpr int kVec = kPack<C>, kItems = kDepth / kVec / 2, kGroups = kX / kVec;
+  static constexpr int kStep = 2 * kVec;  // along k, from item to item
   const Factor& factor_;
-  const int64_t i0_, i_end_, k_end_;
+  const int64_t k_end_;
+  int64_t fixed_ = 0;  // where the thread's line begins, or its columns
   int line_, column_;
-  int64_t fixed_ = 0;  // where the thread's line begins
+  int room_;  // how many columns of it exist, or whether the line does
   C values_[kItems][kVec];
 };
 
@@ -185,7 +186,7 @@ template <class C_, int kSize, int kRows, int kColumns> struct SimtTile {
 
  private:
   static __device__ void multiply_slice(const C (&a)[kDepth][kM + kPad], const C (&b)[kDepth][kN + kPad], Sums& sums) {
-#pragma unroll
+#pragma unroll 2  // more would fetch more ahead than registers hold beside the sums
     for (int k = 0; k < kDepth; ++k) {
       C x[kRows], y[kColumns];
 #pragma unroll
@@ -222,7 +223,7 @@ template <class T, int kX, int kDepth, int kThreads, bool kAlongK, class Factor>
 #pragma unroll
     for (int i = 0; i < kFixed; ++i) {
       const int64_t at = i0 + (kAlongK ? column() : line() + i * kStep);
-      fixed_[i] = at >= i_end ? 0 : kAlongK ? f.columns.at(at) : f.lines.at(at);
+      fixed_[i] = at >= i_end ? 0 : f.offset + (kAlongK ? f.columns.at(at) : f.lines.at(at));
     }
   }
   __device__ void start(T* slice, int64_t k0) const {
@@ -257,10 +258,11 @@ template <class T, int kX, int kDepth, int kThreads, bool kAlongK, class Factor>
     for (int i = 0; i < kItems; ++i) {
       const int n = valid(i, k0);
       const int64_t l = line() + i * kStep + (kAlongK ? k0 : i0_), c = column() + (kAlongK ? i0_ : k0);
+      const T* from = factor_.data + (n > 0 ? factor_.at(l, c) : 0);
       Pack<T, kVec> pack = {};
 #pragma unroll
       for (int j = 0; j < kVec; ++j)
-        if (j < n) pack[j] = factor_.data[factor_.lines.at(l) + factor_.columns.at(c + j)];
+        if (j < n) pack[j] = from[j * factor_.columns.apart()];
       store_pack(place(slice, i), pack);
     }
   }
@@ -411,7 +413,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   typename Tile::Sums sums;
   Tile::multiply(s, p, m0, n0, k0, k0 + per_split < p.k ? k0 + per_split : p.k, sums);
   if (part.splits == 1) {
-    Tile::store(s, sums, m0, n0, p);
+    // Asked for again, so that it need not stay in registers beside the sums.
+    Tile::store(s, sums, m0, n0, problem.at(part.place().batch));
   } else {
     auto* parts = static_cast<typename Tile::C*>(part.parts) + part.part_at(at.split, at.batch);
     Tile::store(s, sums, m0, n0, PartOfProduct<typename Tile::C>{parts, p.m, p.n, part.n});
@@ -459,18 +462,24 @@ struct TileChoice {
 };
 
 // The square tile and the number of parts of K that should take the fewest cycles: rounds of blocks over the
-// multiprocessors, each with a start and an end, and for parts a second kernel that reads them.
+// multiprocessors, each with a start and an end, and for parts a second kernel that reads them. Parts are such that
+// they fill whole rounds.
 template <int kKinds> TileChoice choose_tile(const TileKind (&kinds)[kKinds], const Extent& e) {
-  const double multi = multiprocessors();
+  const int64_t multi = multiprocessors();
   TileChoice best{kinds[0].size, 1};
   double least = 0;
   for (const TileKind& kind : kinds) {
     const int64_t tiles = ceil_div(e.m, kind.size) * ceil_div(e.n, kind.size) * e.batch;
     const int64_t slices = ceil_div(e.k, kind.depth);
-    for (int64_t splits = 1; splits == 1 || (splits <= 64 && slices / splits >= 4); splits *= 2) {
-      const double area = double(kind.size) * kind.size, rounds = double(ceil_div(tiles * splits, int64_t(multi)));
-      double cycles = rounds * (double(ceil_div(slices, splits)) * kind.depth * area / kind.rate + 1500 + area / 16);
-      if (splits > 1) cycles += 5000 + double(splits) * double(e.batch) * double(e.m) * double(e.n) * 8 / (multi * 16);
+    for (int64_t rounds = 0; rounds <= 4; ++rounds) {
+      int64_t splits = rounds * multi / tiles < slices / 4 ? rounds * multi / tiles : slices / 4;
+      if (splits > 1) splits = ceil_div(slices, ceil_div(slices, splits));
+      if (splits <= 1 && rounds > 0) continue;
+      if (splits < 1) splits = 1;
+      const double area = double(kind.size) * kind.size, per_block = double(ceil_div(slices, splits)) * kind.depth;
+      double cycles = double(ceil_div(tiles * splits, multi)) * (per_block * area / kind.rate + 1500 + area / 16);
+      if (splits > 1)
+        cycles += 5000 + double(splits) * double(e.batch) * double(e.m) * double(e.n) * 8 / (double(multi) * 16);
       if (least == 0 || cycles < least) {
         least = cycles;
         best = {kind.size, splits};

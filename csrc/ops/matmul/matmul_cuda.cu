@@ -126,8 +126,8 @@ template <class T> struct Problem {
     return {q.m,
             q.n,
             q.k,
-            {static_cast<const T*>(q.a) + o.a, {a.line}, {a.column}, a.along_k, a.packed},
-            {static_cast<const T*>(q.b) + o.b, {b.line}, {b.column}, b.along_k, b.packed},
+            {static_cast<const T*>(q.a), o.a, {a.line}, {a.column}, a.along_k, a.packed},
+            {static_cast<const T*>(q.b), o.b, {b.line}, {b.column}, b.along_k, b.packed},
             compute_t<T>(q.alpha),
             compute_t<T>(q.beta),
             d ? d + o.d : nullptr,
@@ -175,15 +175,14 @@ template <class C> __device__ inline void store_any(void* p, int64_t i, DType t,
 
 struct AnyFactor {
   const void* data;
-  DType dtype;
   int64_t offset;
   Linear lines, columns;
   bool along_k;
+  DType dtype;
 
-  template <int kN, class C> __device__ void load(int64_t line_at, int64_t column, int64_t valid, C (&v)[kN]) const {
+  template <int kN, class C> __device__ void load(int64_t at, int64_t valid, C (&v)[kN]) const {
 #pragma unroll
-    for (int j = 0; j < kN; ++j)
-      v[j] = j < valid ? load_any<C>(data, offset + line_at + columns.at(column + j), dtype) : C(0);
+    for (int j = 0; j < kN; ++j, at += columns.apart()) v[j] = j < valid ? load_any<C>(data, at, dtype) : C(0);
   }
 };
 
@@ -226,8 +225,8 @@ template <class C> struct AnyProblem {
     return {q.m,
             q.n,
             q.k,
-            {q.a, dtype, o.a, {a.line}, {a.column}, a.along_k},
-            {q.b, dtype, o.b, {b.line}, {b.column}, b.along_k},
+            {q.a, o.a, {a.line}, {a.column}, a.along_k, dtype},
+            {q.b, o.b, {b.line}, {b.column}, b.along_k, dtype},
             q,
             o};
   }
@@ -305,7 +304,7 @@ __global__ void __launch_bounds__(kThinThreads, 3)
       const int k = p.b.along_k ? i / kN : i % filled, j = p.b.along_k ? i % kN : i / filled;
       const int64_t line = p.b.along_k ? panel + k : j, column = p.b.along_k ? j : panel + k;
       const bool exists = k < depth && j < p.n;
-      s.y[j][Shared::place(k)] = exists ? load(p.b.data + p.b.lines.at(line) + p.b.columns.at(column)) : C(0);
+      s.y[j][Shared::place(k)] = exists ? load(p.b.data + p.b.at(line, column)) : C(0);
     }
     __syncthreads();
     for (int k = lane * kVec; k < depth; k += 32 * kVec) {
@@ -313,7 +312,7 @@ __global__ void __launch_bounds__(kThinThreads, 3)
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
         const bool exists = row0 + r < p.m;
-        p.a.load(exists ? p.a.lines.at(row0 + r) : 0, panel + k, exists ? depth - k : 0, x[r]);
+        p.a.load(exists ? p.a.at(row0 + r, panel + k) : 0, exists ? depth - k : 0, x[r]);
       }
 #pragma unroll
       for (int j = 0; j < kN; ++j)
@@ -366,11 +365,11 @@ __global__ void __launch_bounds__(kThinThreads, 3)
 #pragma unroll 2
   for (int64_t k = k0 + warp; k < k1; k += Shared::kWarps) {
     C x[kVec];
-    p.a.load(p.a.lines.at(k), row, p.m - row, x);
+    p.a.load(p.a.at(k, row), p.m - row, x);
 #pragma unroll
     for (int j = 0; j < kN; ++j) {
       if (j >= p.n) continue;
-      const C y = load(p.b.data + k * b_k + j * b_n);
+      const C y = load(p.b.data + p.b.offset + k * b_k + j * b_n);
 #pragma unroll
       for (int i = 0; i < kVec; ++i) sums[i][j] += x[i] * y;
     }
