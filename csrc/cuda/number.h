@@ -76,9 +76,33 @@ template <class T, int N> struct alignas(N * sizeof(T)) Pack {
 template <int N, class T> __device__ inline Pack<T, N> load_pack(const T* p) {
   return *reinterpret_cast<const Pack<T, N>*>(p);
 }
+#if defined(GG_SIMT)
 template <int N, class T> __device__ inline void store_pack(T* p, const Pack<T, N>& x) {
   *reinterpret_cast<Pack<T, N>*>(p) = x;
 }
+template <class T> __device__ inline T* global_pointer(T* p) { return p; }
+#else
+template <int bytes> struct Word { using type = uint32_t; };
+template <> struct Word<8> { using type = uint2; };
+template <> struct Word<16> { using type = uint4; };
+// In loops that it unrolls, the compiler stores a struct member by member; an instruction of CUDA's stays one. Which
+// memory p leads to is known where it compiles, as a rule.
+template <int N, class T> __device__ inline void store_pack(T* p, const Pack<T, N>& x) {
+  if constexpr (sizeof x >= 4) {
+    if (__isGlobal(p)) {
+      typename Word<sizeof x>::type word;
+      memcpy(&word, &x, sizeof x);
+      return __stwb(reinterpret_cast<decltype(word)*>(p), word);
+    }
+  }
+  *reinterpret_cast<Pack<T, N>*>(p) = x;
+}
+// A pointer that was itself read from memory, known to lead to device memory.
+template <class T> __device__ inline T* global_pointer(T* p) {
+  __builtin_assume(__isGlobal(p));
+  return p;
+}
+#endif
 // Elements of T in 16 bytes.
 template <class T> constexpr int kPack = 16 / int(sizeof(T));
 inline bool aligned(const void* p, size_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }

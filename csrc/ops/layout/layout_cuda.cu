@@ -278,13 +278,13 @@ __global__ void triangle_kernel(const T* __restrict__ x, T* __restrict__ y, int6
        i += int64_t(gridDim.x) * kTriangleRows) {
     const int64_t row = i % rows;
     for (int64_t c = threadIdx.x * N; c < cols; c += 32 * N) {
-      // Kept are the columns up to row + diagonal, or from there on; what is not kept need not be read.
+      // Kept are the columns up to row + diagonal, or from there on. A pack of which nothing is kept reads what is in
+      // the cache already, the first.
       const int64_t first = c - row, last = first + N - 1;
-      Pack<T, N> pack{};
-      if (lower ? first <= diagonal : last >= diagonal) pack = load_pack<N>(x + i * cols + c);
+      const bool some = lower ? first <= diagonal : last >= diagonal;
+      Pack<T, N> pack = load_pack<N>(some ? x + i * cols + c : x);
 #pragma unroll
-      for (int j = 0; j < N; ++j)
-        if (lower ? first + j > diagonal : first + j < diagonal) pack[j] = 0;
+      for (int j = 0; j < N; ++j) pack[j] = (lower ? first + j <= diagonal : first + j >= diagonal) ? pack[j] : T(0);
       store_pack<N>(y + i * cols + c, pack);
     }
   }

@@ -31,13 +31,13 @@ template <class Rule> struct alignas(16) Head { Rule rule; };
 template <class T, int States, class Rule>
 __device__ inline void step_part(const Rule& rule, const OptimizerSlice& slice, int64_t first, int64_t end) {
   using C = compute_t<T>;
-  T* param = static_cast<T*>(slice.param);
-  const T* grad = static_cast<const T*>(slice.grad);
+  T* param = global_pointer(static_cast<T*>(slice.param));
+  const T* grad = global_pointer(static_cast<const T*>(slice.grad));
   T* state[3] = {};
   uintptr_t addresses = reinterpret_cast<uintptr_t>(param) | reinterpret_cast<uintptr_t>(grad);
 #pragma unroll
   for (int j = 0; j < States; ++j) {
-    state[j] = static_cast<T*>(slice.state[j]);
+    state[j] = global_pointer(static_cast<T*>(slice.state[j]));
     addresses |= reinterpret_cast<uintptr_t>(state[j]);
   }
   const C k[4] = {C(slice.k[0]), C(slice.k[1]), C(slice.k[2]), C(slice.k[3])};
