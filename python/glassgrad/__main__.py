@@ -17,6 +17,7 @@ def main() -> None:
     )
     demo.add_argument("--out", metavar="DIR", default="glassgrad_demo", help="where the picture and the weights go")
     demo.add_argument("--epochs", type=int, help="passes over the data")
+    demo.add_argument("--device", default="cpu", help="where to train: cpu, cuda, or simt")
     demo.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
     commands.add_parser("config", help="print what was built and what is used")
     arguments = parser.parse_args()
@@ -26,7 +27,7 @@ def main() -> None:
         return
     from glassgrad.demo import run
 
-    run(arguments.data, arguments.out, arguments.epochs, arguments.seed)
+    run(arguments.data, arguments.out, arguments.epochs, arguments.seed, arguments.device)
 
 
 if __name__ == "__main__":

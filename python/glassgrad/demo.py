@@ -135,9 +135,9 @@ def accuracy(model: gg.nn.Module, images: Tensor, labels: Tensor) -> tuple[float
     """The fraction of images classified right, and the predictions."""
     model.eval()
     with gg.no_grad():
-        predictions = np.concatenate([model(part).argmax(1).numpy() for part in images.split(1000)])
+        predictions = np.concatenate([model(part).argmax(1).cpu().numpy() for part in images.split(1000)])
     model.train()
-    return float((predictions == labels.numpy()).mean()), predictions
+    return float((predictions == labels.cpu().numpy()).mean()), predictions
 
 
 def train(model: gg.nn.Module, images: Tensor, labels: Tensor, epochs: int) -> list[float]:
@@ -275,8 +275,14 @@ def compare_with_torch(images: Tensor, labels: Tensor) -> str:
     )
 
 
-def run(data: str | None = None, out: str = "glassgrad_demo", epochs: int | None = None, seed: int = 0) -> float:
-    """Runs the whole demo and returns the test accuracy."""
+def run(
+    data: str | None = None,
+    out: str = "glassgrad_demo",
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> float:
+    """Runs the whole demo, training on a device ("cpu", "cuda", "simt"), and returns the test accuracy."""
     missing = [
         name for name in ("matplotlib", "safetensors", "sklearn", "tqdm") if importlib.util.find_spec(name) is None
     ]
@@ -297,10 +303,13 @@ def run(data: str | None = None, out: str = "glassgrad_demo", epochs: int | None
     if worst > 1e-4:
         raise RuntimeError(f"the gradients are wrong: they differ from central differences by {worst:.1e}")
 
+    model.to(device)
+    there = [x.to(device) for x in (images, labels, test_images, test_labels)]
     start = time.perf_counter()
-    losses = train(model, images, labels, epochs)
+    losses = train(model, there[0], there[1], epochs)
     seconds = time.perf_counter() - start
-    score, predictions = accuracy(model, test_images, test_labels)
+    score, predictions = accuracy(model, there[2], there[3])
+    model.cpu()
     print(f"test accuracy {score:.2%} after {seconds:.1f} s ({epochs * len(labels) / seconds:,.0f} images/s)")
 
     os.makedirs(out, exist_ok=True)
@@ -316,7 +325,9 @@ def run(data: str | None = None, out: str = "glassgrad_demo", epochs: int | None
     if not same:
         raise RuntimeError("the loaded model predicts differently")
 
-    if importlib.util.find_spec("torch") is None:
+    if device != "cpu":
+        print("the comparison with PyTorch is on the CPU: run without --device for it")
+    elif importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed, so there is no comparison (make demo WITH_TORCH=1 installs it)")
     else:
         print(compare_with_torch(images, labels))
