@@ -61,6 +61,15 @@ TILES = [
 ]
 
 
+HOPPER = [
+    Case(2, 32, 40, (13, 14), (3, 3), padding=1),
+    Case(3, 64, 136, (14, 14), (3, 3), 2, 1, bias=False),
+    Case(2, 64, 48, (14, 14), (1, 1)),
+    Case(1, 64, 64, (16, 16), (3, 3), padding=2, dilation=2),
+    Case(2, 32, 64, (200,), (4,)),
+]
+
+
 def as_float64(x: gg.Tensor) -> np.ndarray:
     return x.cpu().to(gg.float64).numpy()
 
@@ -108,6 +117,13 @@ def test_direct(case: Case, dtype: str) -> None:
 @pytest.mark.parametrize("case", TILES, ids=repr)
 def test_tiles(case: Case, dtype: str, set_architecture: Callable[[int], None]) -> None:
     set_architecture(80)
+    compare(case, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("case", HOPPER, ids=repr)
+def test_hopper(case: Case, dtype: str, set_architecture: Callable[[int], None]) -> None:
+    set_architecture(90)
     compare(case, dtype)
 
 

@@ -59,9 +59,10 @@ SIZES = [
     (300, 7, 530),
     (3, 2, 9000),
 ]
+LAYOUTS = ["rows rows", "rows columns", "columns rows", "columns columns", "odd spaced"]
 
 
-@pytest.mark.parametrize("layouts", ["rows rows", "rows columns", "columns rows", "columns columns", "odd spaced"])
+@pytest.mark.parametrize("layouts", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_layouts(
@@ -73,6 +74,25 @@ def test_layouts(
     a, b = numbers(r, (m, k), dtype), numbers(r, (k, n), dtype)
     first, second = layouts.split()
     check(laid_out(a, dtype, first) @ laid_out(b, dtype, second), a, b, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("sizes", [(136, 264, 72), (40, 64, 2048), (130, 72, 200)], ids=str)
+def test_hopper(sizes: tuple[int, int, int], dtype: str, set_architecture: Callable[[int], None]) -> None:
+    set_architecture(90)
+    r = np.random.default_rng(9)
+    m, n, k = sizes
+    a, b = numbers(r, (m, k), dtype), numbers(r, (k, n), dtype)
+    for layouts in LAYOUTS:
+        first, second = layouts.split()
+        check(laid_out(a, dtype, first) @ laid_out(b, dtype, second), a, b, dtype)
+
+
+def test_hopper_float32(set_architecture: Callable[[int], None]) -> None:
+    set_architecture(90)
+    r = np.random.default_rng(10)
+    a, b = numbers(r, (130, 1100), "float32"), numbers(r, (1100, 960), "float32")
+    check(laid_out(a, "float32", "rows") @ laid_out(b, "float32", "columns"), a, b, "float32")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "uint8", "int8", "int16", "int32", "int64"])

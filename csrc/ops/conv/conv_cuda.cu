@@ -4,13 +4,15 @@
 // X is never made: the image is first laid out pixel by pixel, its channels side by side and padded to 16 bytes, with
 // zeros around it, so that row p of X at tap r is a run of channels at an offset of p plus an offset of r. The data
 // gradient is, for each phase of dx modulo the stride, a forward convolution of dy with the taps that reach this phase.
-// A kernel of one pixel is a plain matrix product. Few channels, and numbers without tiles, are summed directly.
+// A kernel of one pixel is a plain matrix product, Hopper has kernels of its own (conv_sm90.cu), and few channels, and
+// numbers without tiles, are summed directly.
 // Implicit products after Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning" (2014).
 #include "ops/conv/conv.h"
 
 #include "cuda/block.h"
 #include "cuda/gemm.h"
 #include "cuda/offsets.h"
+#include "ops/conv/conv_sm90.h"
 #include "ops/matmul/matmul.h"
 
 namespace gg::cuda {
@@ -801,6 +803,7 @@ void multiply_pixels(DType t, const ConvShape& s, bool transposed, const void* x
 
 void conv_forward(DType t, const ConvShape& s, const void* x, const void* w, const void* bias, void* y) {
   if (is_product(t, s)) return multiply_pixels(t, s, false, x, w, bias, y);
+  if (conv_forward_sm90 && conv_forward_sm90(t, s, x, w, bias, y)) return;
   const Layout at = layout_of_image(s, pack_of(t));
   const double pixels = double(s.batch) * double(volume(s.out));
   if (!tiles_pay(t, s, at, double(rows_of(s)), pixels, double(at.padded * taps_of(s)), multiplications(s)))
@@ -810,6 +813,7 @@ void conv_forward(DType t, const ConvShape& s, const void* x, const void* w, con
 
 void conv_data_grad(DType t, const ConvShape& s, const void* dy, const void* w, const void* bias, void* dx) {
   if (is_product(t, s)) return multiply_pixels(t, s, true, dy, w, bias, dx);
+  if (conv_data_grad_sm90 && conv_data_grad_sm90(t, s, dy, w, bias, dx)) return;
   const Layout at = layout_of_gradient(s, pack_of(t));
   const double phases = double(phases_of(s, 0)) * double(phases_of(s, 1)) * double(phases_of(s, 2));
   const double pixels = double(s.batch) * double(volume(s.in));
@@ -820,6 +824,7 @@ void conv_data_grad(DType t, const ConvShape& s, const void* dy, const void* w, 
 }
 
 void conv_weight_grad(DType t, const ConvShape& s, const void* x, const void* dy, void* dw) {
+  if (conv_weight_grad_sm90 && conv_weight_grad_sm90(t, s, x, dy, dw)) return;
   const Layout at = layout_of_image(s, pack_of(t));
   const double pixels = double(s.batch) * double(volume(s.out));
   if (!tiles_pay(t, s, at, double(rows_of(s)), double(at.padded * taps_of(s)), pixels, multiplications(s)))
