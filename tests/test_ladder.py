@@ -34,7 +34,8 @@ def test_every_file_is_a_rung() -> None:
 @pytest.mark.parametrize("rung", ladder.RUNGS, ids=lambda r: r.name)
 def test_agrees_with_float64(functions: dict[str, Any], rung: Any, schedule: str) -> None:
     with simt.checks(True), simt.schedule(schedule, 1):
-        ladder.check(rung, functions[rung.name], ladder.CHECKED[rung.ladder][0], "simt")
+        problem = ladder.make_problem(rung, ladder.CHECKED[rung.ladder][0])
+        ladder.check(rung, functions[rung.name], problem, ladder.arguments(problem, "simt"))
 
 
 @pytest.mark.parametrize("name", ["matmul", "attention"])

@@ -69,16 +69,19 @@ RUNGS = [
     Rung("attention_2_online", "online softmax, a row a warp", "float32", 1, 75),
     Rung("attention_3_tiles", "tiles in shared memory", "float32", 1, 75),
     Rung("attention_4_tensor_cores", "mma.sync, weights in registers (ships)"),
+    Rung("attention_5_hopper", "wgmma, TMA, persistent (ships)", arch=90),
 ]
 
 
 @dataclass
 class Problem:
-    """Operands rounded to their dtype, the result in float64, and how far from it a rung may be."""
+    """Operands rounded to their dtype; some rows of the result in float64, and how far from it a rung may be."""
 
     operands: list[gg.Tensor]
     sizes: tuple[int, ...]
+    shape: tuple[int, ...]
     multiply_adds: int
+    rows: np.ndarray[Any, Any]
     want: np.ndarray[Any, Any]
     tolerance: Any
 
@@ -89,38 +92,39 @@ def make_problem(rung: Rung, sizes: Sequence[int]) -> Problem:
     if rung.ladder == "matmul":
         m, n, k = sizes
         n, k = (-(-x // rung.multiple) * rung.multiple for x in (n, k))
+        sizes, shape, work = (m, n, k), (m, n), m * n * k
         shapes: list[tuple[int, ...]] = [(m, k), (k, n)]
     else:
-        heads, queries, keys = sizes
-        shapes = [(heads, rows, HEAD_SIZE) for rows in (queries, keys, keys)]
+        heads, m, keys = sizes
+        shape, work = (heads, m, HEAD_SIZE), 2 * HEAD_SIZE * heads * m * keys
+        shapes = [(heads, rows, HEAD_SIZE) for rows in (m, keys, keys)]
     dtype = getattr(gg, rung.dtype)
-    operands = [gg.tensor(random.standard_normal(shape, dtype=np.float32)).to(dtype) for shape in shapes]
+    operands = [gg.tensor(random.standard_normal(s, dtype=np.float32)).to(dtype) for s in shapes]
     exact = [x.float().numpy().astype(np.float64) for x in operands]
+    rows = np.unique(np.linspace(0, m - 1, min(m, 512)).astype(int))
     rounding = 2.0**-8 if rung.dtype == "bfloat16" else 0.0
     if rung.ladder == "matmul":
-        a, b = exact
+        a, b = exact[0][rows], exact[1]
         want = a @ b
-        return Problem(operands, (m, n, k), m * n * k, want, rounding * abs(want) + 1e-5 * (abs(a) @ abs(b)))
-    q, k, v = exact
-    weights = np.exp(q @ k.swapaxes(1, 2) / HEAD_SIZE**0.5)
-    want = weights @ v / weights.sum(-1, keepdims=True)
-    tolerance = (2 * rounding + 1e-5) * abs(v).max()  # weights are rounded as well
-    return Problem(operands, tuple(sizes), 2 * HEAD_SIZE * heads * queries * keys, want, tolerance)
+        tolerance = rounding * abs(want) + 1e-5 * (abs(a) @ abs(b))
+    else:
+        q, k, v = exact[0][:, rows], exact[1], exact[2]
+        weights = np.exp(q @ k.swapaxes(1, 2) / HEAD_SIZE**0.5)
+        want = weights @ v / weights.sum(-1, keepdims=True)
+        tolerance = (2 * rounding + 1e-5) * abs(v).max()  # weights are rounded as well
+    return Problem(operands, tuple(sizes), shape, work, rows, want, tolerance)
 
 
 def arguments(problem: Problem, device: str) -> list[Any]:
     """Operands, a result that nobody has written, and sizes."""
-    like = problem.operands[0]
-    result = gg.full(problem.want.shape, float("nan"), dtype=like.dtype)
+    result = gg.full(problem.shape, float("nan"), dtype=problem.operands[0].dtype)
     return [*(x.to(device) for x in (*problem.operands, result)), *problem.sizes]
 
 
-def check(rung: Rung, function: Function, sizes: Sequence[int], device: str) -> None:
+def check(rung: Rung, function: Function, problem: Problem, args: Sequence[Any]) -> None:
     """Raises an AssertionError where the rung's result is too far from float64's."""
-    problem = make_problem(rung, sizes)
-    args = arguments(problem, device)
     function(*args)
-    got = args[len(problem.operands)].cpu().float().numpy()
+    got = args[len(problem.operands)].cpu().float().numpy()[..., problem.rows, :]
     excess = float((abs(got - problem.want) / problem.tolerance).max())
     assert excess <= 1, f"{rung.name} at {problem.sizes}: {excess:.3g} times the error that it may have"
 
@@ -223,15 +227,28 @@ def show_traffic(rungs: Sequence[Rung], functions: Sequence[Function], size: int
         print(f"{rung.name:26}{rung.idea:40}{rung.dtype:>9}{cells}", flush=True)
 
 
+def first_line(*command: str) -> str | None:
+    """What a program says first, where it is there."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout.split("\n")[0]
+    return None
+
+
 def show_times(rungs: Sequence[Rung], functions: Sequence[Any], size: int | None) -> None:
     """The table of cuda, its file and its picture."""
     gpu = gg.cuda.get_device_name()
+    source = {
+        "date": str(datetime.date.today()),
+        "commit": first_line("git", "rev-parse", "--short", "HEAD"),
+        "driver": first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+    }
     results: list[dict[str, Any]] = []
     print(f"\n{gpu}\n{'rung':26}{'idea':40}{'dtype':>9}{'ms':>10}{'TFLOP/s':>10}{'of rival':>10}")
     for rung, function in zip(rungs, functions, strict=True):
         sizes = (size or 4096,) * 3 if rung.ladder == "matmul" else (32, size or 4096, size or 4096)
         problem = make_problem(rung, sizes)
         args = arguments(problem, "cuda")
+        check(rung, function, problem, args)
         own = seconds(functools.partial(call_in_a_row, function, args))
         other = rival(problem, rung.ladder)
         rate = 2e-12 * problem.multiply_adds / own
@@ -241,7 +258,7 @@ def show_times(rungs: Sequence[Rung], functions: Sequence[Any], size: int | None
             "dtype": rung.dtype,
             "sizes": list(problem.sizes),
         }
-        result |= {"seconds": own, "tflops": rate}
+        result |= source | {"seconds": own, "tflops": rate}
         share = ""
         if other is not None:
             theirs = seconds(other[1])
@@ -251,16 +268,27 @@ def show_times(rungs: Sequence[Rung], functions: Sequence[Any], size: int | None
         print(f"{rung.name:26}{rung.idea:40}{rung.dtype:>9}{own * 1e3:10.3f}{rate:10.1f}{share}", flush=True)
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"ladder_{re.sub('[^a-z0-9]+', '_', gpu.lower())}.json"
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
-    )
-    head: dict[str, Any] = {"date": str(datetime.date.today()), "gpu": gpu, "commit": commit.stdout.strip() or None}
     kept = json.loads(file.read_text())["rungs"] if file.exists() else []
     fresh = {r["rung"] for r in results}
     results = sorted([r for r in kept if r["rung"] not in fresh] + results, key=lambda r: r["rung"])
-    file.write_text(json.dumps(head | {"rungs": results}, indent=1) + "\n")
+    file.write_text(json.dumps({"gpu": gpu, "rungs": results}, indent=1) + "\n")
     print(f"kept in {file}")
     draw(results, gpu, file.with_suffix(".png"))
+    if size is None:
+        fill_readme(results, HERE / "README.md")
+
+
+def shown(result: dict[str, Any]) -> str:
+    share = f", {result['share']:.0%} of {result['rival'].split()[0]}" if "share" in result else ""
+    return f"{result['tflops']:.3g}{share}"
+
+
+def fill_readme(results: Sequence[dict[str, Any]], file: Path) -> None:
+    """Figures into the last column of README's tables."""
+    text = file.read_text()
+    for r in results:
+        text = re.sub(rf"(\({r['rung']}\.cu\).*\| )[^|\n]*( \|)$", rf"\g<1>{shown(r)}\g<2>", text, flags=re.MULTILINE)
+    file.write_text(text)
 
 
 def draw(results: Sequence[dict[str, Any]], gpu: str, file: Path) -> None:
@@ -272,9 +300,10 @@ def draw(results: Sequence[dict[str, Any]], gpu: str, file: Path) -> None:
     figure, axes = plot.subplots(figsize=(9, 0.4 * len(results) + 1.2), layout="constrained")
     axes.barh([r["rung"] for r in results], [r["tflops"] for r in results], color="tab:blue")
     for i, r in enumerate(results):
-        axes.text(r["tflops"], i, f" {r['tflops']:.1f}" + (f", {r['share']:.0%}" if "share" in r else ""), va="center")
+        share = r.get("share", 1)
         if "share" in r:
-            axes.plot([r["tflops"] / r["share"]] * 2, [i - 0.4, i + 0.4], color="black")
+            axes.plot([r["tflops"] / share] * 2, [i - 0.4, i + 0.4], color="black")
+        axes.text(max(r["tflops"], r["tflops"] / share), i, f" {shown(r)}", va="center")
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.set(xlabel="TFLOP/s; the line is PyTorch or CuPy in the same precision", title=gpu)
@@ -295,7 +324,8 @@ def main() -> None:
     functions = compiled(rungs, options.device)
     for rung, function in zip(rungs, functions, strict=True):
         for sizes in CHECKED[rung.ladder]:
-            check(rung, function, sizes, options.device)
+            problem = make_problem(rung, sizes)
+            check(rung, function, problem, arguments(problem, options.device))
     print(f"{len(rungs)} rungs agree with float64 on {options.device}")
     if options.device == "simt":
         show_traffic(rungs, functions, options.size or 256)
