@@ -420,7 +420,7 @@ from glassgrad.ops.random import (
 )
 
 # Tensor, graph and packages
-from glassgrad import amp, autograd, data, inspect, io, linalg, nn, ops, optim, random, testing, utils
+from glassgrad import amp, autograd, cuda, data, inspect, io, linalg, nn, ops, optim, random, testing, utils
 from glassgrad.amp import GradScaler, autocast, get_autocast_dtype, is_autocast_enabled
 from glassgrad.autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from glassgrad.config import (

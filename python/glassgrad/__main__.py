@@ -1,4 +1,4 @@
-"""`python -m glassgrad demo` trains a network; `python -m glassgrad config` prints what was built and is used."""
+"""`python -m glassgrad demo` trains a network, `doctor` looks for what is missing, `config` prints what is used."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ def main() -> None:
     demo.add_argument("--device", default="cpu", help="where to train: cpu, cuda, or simt")
     demo.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
     commands.add_parser("config", help="print what was built and what is used")
+    commands.add_parser("doctor", help="print what this machine and build have, and what to do about the rest")
     arguments = parser.parse_args()
     if arguments.command == "config":
         for name, value in gg.config().items():
             print(f"{name:12} {value}")
+        return
+    if arguments.command == "doctor":
+        from glassgrad.doctor import report
+
+        found, advice = report()
+        print("\n".join([*found, "", *(advice or ["Nothing is missing."])]))
         return
     from glassgrad.demo import run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from dataclasses import dataclass
@@ -115,6 +116,10 @@ def config() -> dict[str, Any]:
         "cpu": platform.machine(),
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith("GLASSGRAD_")},
     }
+
+
+def _simt() -> list[str]:
+    return ["simt"] if importlib.util.find_spec("glassgrad._simt") else []
 
 
 def _version() -> str:
