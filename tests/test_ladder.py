@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,21 @@ def functions() -> dict[str, Any]:
     return dict(zip([r.name for r in ladder.RUNGS], ladder.compiled(ladder.RUNGS, "simt"), strict=True))
 
 
-def test_every_file_is_a_rung() -> None:
+def test_every_file_is_a_rung_with_a_line_in_readme() -> None:
     files = {f.stem for f in FILE.parent.glob("*.cu")}
     assert files == {r.name for r in ladder.RUNGS}
+    assert files == set(
+        re.findall(r"^\| \[\d\]\((\w+)\.cu\) \|", (FILE.parent / "README.md").read_text(), re.MULTILINE)
+    )
+
+
+def test_figures_of_a_gpu_go_into_their_cells(tmp_path: Path) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text((FILE.parent / "README.md").read_text())
+    result = {"rung": "matmul_2_coalesced", "tflops": 1.234, "share": 0.5, "rival": "PyTorch 2"}
+    ladder.fill_readme([result], copy)
+    lines = [line for line in copy.read_text().splitlines() if "1.23, 50% of PyTorch |" in line]
+    assert len(lines) == 1 and "(matmul_2_coalesced.cu)" in lines[0]
 
 
 @pytest.mark.parametrize("schedule", ["forward", "reverse", "random"])
