@@ -152,6 +152,26 @@ def test_numbers_beside_tensors(dtype: str) -> None:
         same(there, here)
 
 
+def test_more_than_one_grid() -> None:
+    """Loops that every thread walks more than once: simt's grids have few blocks."""
+    here = whole((300_007,), "float32")
+    there = here.to(DEVICE)
+    same(there.clone(), here.clone())
+    same(there[1:].clone(), here[1:].clone())
+    same(there.to(gg.bfloat16), here.to(gg.bfloat16))
+    same(there[2:].to(gg.int32), here[2:].to(gg.int32))
+    same(there * 2 + there, here * 2 + here)
+    same(there[1:] + there[:-1], here[1:] + here[:-1])
+    matrix, other = here[:300_000].reshape(500, 600), there[:300_000].reshape(500, 600)
+    same(other.t().contiguous(), matrix.t().contiguous())
+    same(other + other[:1], matrix + matrix[:1])
+    same(other.tril(), matrix.tril())
+    same(gg.full((300_007,), 3, dtype=gg.int16, device=DEVICE), gg.full((300_007,), 3, dtype=gg.int16))
+    same(gg.arange(300_007, device=DEVICE), gg.arange(300_007))
+    same(*drawn(lambda t: t.normal_(), 300_007, "float32"))
+    same(*drawn(lambda t: t.random_(), 100_007, "int64"))
+
+
 def test_operands_of_several_devices() -> None:
     here, there = gg.ones(3), gg.ones(3, device=DEVICE)
     for call in (lambda: there + here, lambda: here + there, lambda: gg.where(there > 0, here, 1.0)):
