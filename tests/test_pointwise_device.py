@@ -191,6 +191,7 @@ DRAWS: dict[str, Callable[[gg.Tensor], Any]] = {
     "cauchy": lambda t: t.cauchy_(1, 2),
     "geometric": lambda t: t.geometric_(0.3),
     "bernoulli": lambda t: t.bernoulli_(0.3),
+    "bernoulli of each": lambda t: t.copy_(gg.bernoulli(gg.linspace(0, 1, len(t), dtype=t.dtype, device=t.device))),
     "poisson": lambda t: t.copy_(gg.poisson(gg.ones_like(t) * 4)),
     "poisson of large rates": lambda t: t.copy_(gg.poisson(gg.ones_like(t) * 50)),
     "strided": lambda t: t[::2].normal_(),
