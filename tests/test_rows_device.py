@@ -164,6 +164,53 @@ def batch_norm(i: Inputs, *shape: int) -> list[Any]:
     return [*found, y, *core.batch_norm_backward(dy, x, None, mean, rstd, False, True, False, True)]
 
 
+@case(((3, 70000), [1]), ((700, 33), [1]), ((70, 1025), [1]), ((5, 4, 3000), [0, 2]), ((9, 70, 50), [0, 2]))
+@case(((60, 70, 3), [0, 2]), ((3, 5, 7, 9), [1, 3]), ((40000,), None), dtypes=ALL)
+@case(
+    ((70000, 3), [0]), ((600, 70), [0]), ((2, 500, 40), [1]), ((33, 7, 65), [0, 1]), ((20, 3, 4, 9), [0, 2]), dtypes=ALL
+)
+@case(((3, 5001), [1]), ((700, 33), [0]), dtypes=ALL, off=1)
+def reductions(i: Inputs, shape: tuple[int, ...], dim: list[int] | None) -> list[Any]:
+    x = i.normal(*shape)
+    found = [
+        core.sum(x, dim, False),
+        core.mean(x, dim, True),
+        core.nansum(x, dim, False),
+        core.prod(x * 1.5, dim, False),
+    ]
+    found += [core.amax(x, dim, False, "amax"), core.amin(x, dim, False, "amin"), core.logsumexp(x, dim, False)]
+    found += [core.norm(x, p, dim, False) for p in (1.0, 2.0, 3.0)]
+    return [*found, *core.var(x, dim, 1.0, False, False, "var"), core.var(x, dim, 0.0, False, True, "std")[0]]
+
+
+@case(((3, 70000), 1), ((70, 33), 1), ((60000, 3), 0), ((600, 70), 0), ((2, 300, 40), 1), dtypes=ALL)
+def extremes(i: Inputs, shape: tuple[int, ...], dim: int) -> list[Any]:
+    a = np.trunc(i.rng.standard_normal(shape) * 4)  # ties
+    a.flat[:: a.size // 3] = np.nan
+    x = i.put(a)
+    return [*core.max_dim(x, dim, False), *core.min_dim(x, dim, True), core.argmax(i.put(a[:1]), None, None)]
+
+
+@case(((3, 70000), 1), ((70, 33), 1), ((60000, 3), 0), ((600, 70), 0), ((2, 300, 41), 1))
+def whole_reductions(i: Inputs, shape: tuple[int, ...], dim: int) -> list[Any]:
+    found = []
+    for dtype in "uint8", "int8", "int16", "int32", "int64", "bool":
+        a = i.rng.integers(0, 2, shape) if dtype == "bool" else i.rng.integers(0, 120, shape)
+        a[a < 50] = 0
+        x = i.put(a, dtype)
+        found += [core.sum(x, [dim], False), core.any(x, [dim], False), core.all(x, [dim], False)]
+        found += [core.count_nonzero(x, [dim]), core.amax(x, [dim], False, "amax"), core.prod(x, [dim], False)]
+        found += core.max_dim(x, dim, False)
+    x = i.normal(*shape)
+    return [*found, core.count_nonzero(x, [dim]), core.any(x, [dim], False), core.all(x, [dim], False)]
+
+
+@case((3, 2000, 1), (70, 33, 1), (2, 300, 41), (3, 3, 3000), dtypes=ALL)
+def prod_gradient(i: Inputs, *shape: int) -> list[Any]:
+    x = i.put(i.rng.uniform(0.99, 1.01, shape))
+    return [core.prod_backward(i.normal(shape[0], shape[2]), x, 1)]
+
+
 @pytest.fixture
 def schedule() -> Iterator[Callable[[str], None]]:
     if DEVICE != "simt":
