@@ -45,14 +45,15 @@ template <class T> __device__ inline T block_prefix_sum(T x, T* parts, T* total)
   }
   if (lane == 31) parts[warp] = sum;
   __syncthreads();
-  T before = 0, all = 0;
-  for (int w = 0; w < warps; ++w) {
-    before += w < warp ? parts[w] : T(0);
-    all += parts[w];
+  T all = lane < warps ? parts[lane] : T(0);
+  for (int step = 1; step < 32; step *= 2) {
+    const T below = shuffle_up(all, step);
+    if (lane >= step) all += below;
   }
+  const T before = shuffle(all, warp > 0 ? warp - 1 : 0);
   __syncthreads();
-  *total = all;
-  return before + sum - x;
+  *total = shuffle(all, 31);
+  return (warp > 0 ? before : T(0)) + sum - x;
 }
 
 }  // namespace gg::cuda

@@ -6,22 +6,26 @@
 #pragma once
 #include "cuda/block.h"
 #include "cuda/launch.h"
+#include "cuda/offsets.h"
 #include "cuda/radix_sort.h"
 
 namespace gg::cuda {
 
+// Positions in lines of equal length, each line in order of its destinations, of which it has `size` to itself. One
+// line holds all where any two positions may meet.
 struct Ordered {
-  const uint32_t* positions;
-  const void* destinations;  // of the positions, ascending
-  bool wide;                 // in 64 bits, else 32
-  int64_t n, extent;
+  const uint32_t* positions;  // in their line
+  const void* keys;           // destinations in their line, ascending
+  bool wide;                  // keys of 64 bits, else 32
+  int64_t n, size, extent;
+  Split line;
 
+  __device__ int64_t position(int64_t s) const { return line.quotient(s) * line.d + positions[s]; }
+  // -1: nothing is written, see cuda/first_bad.h.
   __device__ int64_t destination(int64_t s) const {
-    return wide ? int64_t(static_cast<const uint64_t*>(destinations)[s])
-                : int64_t(static_cast<const uint32_t*>(destinations)[s]);
+    const uint64_t key = wide ? static_cast<const uint64_t*>(keys)[s] : static_cast<const uint32_t*>(keys)[s];
+    return key < uint64_t(size) ? line.quotient(s) * size + int64_t(key) : -1;
   }
-  // Whether anything is written there: see cuda/first_bad.h.
-  __device__ bool inside(int64_t destination) const { return uint64_t(destination) < uint64_t(extent); }
 };
 
 // All ones for what does not lie in [0, extent).
@@ -36,35 +40,42 @@ class Destinations {
   static constexpr int64_t kMost = int64_t(1) << 31;  // positions that can be ordered at once
 
   // destination[j] lies in [0, extent), or nothing is written there.
-  Destinations(const int64_t* destination, int64_t n, int64_t extent)
-      : positions_(n),
-        destinations_(2 * n),
-        wide_(n <= kTile<uint64_t> || extent > int64_t(UINT32_MAX)),
-        n_(n),
-        extent_(extent) {
-    int bits = 1;  // all ones is beyond extent
-    while (bits < 63 && extent >> bits) ++bits;
-    if (wide_) {
-      uint64_t* const to = reinterpret_cast<uint64_t*>(destinations_.get());
-      radix_sort(reinterpret_cast<const uint64_t*>(destination), {}, bits, 1, n, n,
+  Destinations(const int64_t* destination, int64_t n, int64_t extent) : positions_(n), keys_(2 * n) {
+    const bool wide = n <= kTile<uint64_t> || extent >= int64_t(UINT32_MAX);
+    if (wide) {
+      uint64_t* const to = reinterpret_cast<uint64_t*>(keys_.get());
+      radix_sort(reinterpret_cast<const uint64_t*>(destination), {}, bits_of(extent), 1, n, n,
                  Sorted<uint64_t>{to, nullptr, positions_});
     } else {
-      uint32_t* const narrow = destinations_.get() + n;
+      uint32_t* const narrow = keys_.get() + n;
       launch(narrow_kernel<uint32_t>, grid_for(n, 256), dim3(256), 0, destination, narrow, n, extent);
-      radix_sort<uint32_t>(narrow, {}, bits, 1, n, n, {destinations_, nullptr, positions_});
+      radix_sort<uint32_t>(narrow, {}, bits_of(extent), 1, n, n, {keys_, nullptr, positions_});
     }
+    ordered_ = {positions_, keys_, wide, n, extent, extent, Split(n, n)};
   }
-  Ordered ordered() { return {positions_, destinations_, wide_, n_, extent_}; }
+  // Lines of `length` keys, each below size, or nothing is written there; size < 2^32 - 1.
+  Destinations(const uint32_t* keys, int64_t lines, int64_t length, int64_t size)
+      : positions_(lines * length), keys_(lines * length) {
+    radix_sort<uint32_t>(keys, {}, bits_of(size), lines, length, length, {keys_, nullptr, positions_});
+    ordered_ = {positions_, keys_, false, lines * length, size, lines * size, Split(length, lines * length)};
+  }
+  const Ordered& ordered() const { return ordered_; }
 
  private:
-  Scratch<uint32_t> positions_, destinations_;
-  bool wide_;
-  int64_t n_, extent_;
+  // Of which all ones is not a destination.
+  static int bits_of(int64_t extent) {
+    int bits = 1;
+    while (bits < 63 && extent >> bits) ++bits;
+    return bits;
+  }
+
+  Scratch<uint32_t> positions_, keys_;
+  Ordered ordered_;
 };
 
 // F says what is folded, for each of its columns:
 //   Value                                   a column's part of a source or of a destination
-//   Value read(destination, position, column)
+//   Value read(destination, position, column)    destination may be -1
 //   Value combine(Value, Value)
 //   void write(destination, column, Value)  once for each destination and column
 // `across`: threads next to each other take columns, else chunks.
@@ -88,7 +99,7 @@ __global__ void __launch_bounds__(256, 2)
       for (int k = 0; k < together; ++k)
         if (s + k < end) {
           d[k] = at.destination(s + k);
-          v[k] = f.read(d[k], at.positions[s + k], column);
+          v[k] = f.read(d[k], at.position(s + k), column);
         }
 #pragma unroll
       for (int k = 0; k < together; ++k) {
@@ -100,7 +111,7 @@ __global__ void __launch_bounds__(256, 2)
         }
         if (crosses)
           parts[2 * c * columns + column] = sum;
-        else if (at.inside(to))
+        else if (to >= 0)
           f.write(to, column, sum);
         crosses = false;
         to = d[k];
@@ -111,7 +122,7 @@ __global__ void __launch_bounds__(256, 2)
       parts[2 * c * columns + column] = sum;
     else if (end < at.n && at.destination(end) == to)
       parts[(2 * c + 1) * columns + column] = sum;
-    else if (at.inside(to))
+    else if (to >= 0)
       f.write(to, column, sum);
   }
 }
@@ -167,7 +178,7 @@ __global__ void __launch_bounds__(256, 2)
         if (reads && group == 0) {
           Value sum = m.sum[lane];
           for (int g = 1; g < groups && g < pieces; ++g) sum = f.combine(sum, m.sum[g * width + lane]);
-          if (at.inside(to)) f.write(to, column, sum);
+          if (to >= 0) f.write(to, column, sum);
         }
         __syncthreads();
       }

@@ -28,6 +28,7 @@ struct Split {
   bool small = true;  // fits 32-bit arithmetic
   Divisor divisor;
 
+  Split() = default;
   Split(int64_t d, int64_t limit) : d(d), small(limit < (int64_t(1) << 31)), divisor(small ? uint32_t(d) : 1) {}
   __device__ int64_t quotient(int64_t i) const { return small ? int64_t(divisor.quotient(uint32_t(i))) : i / d; }
 };

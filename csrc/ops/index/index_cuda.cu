@@ -1,7 +1,7 @@
-// CUDA kernels of index.h. Reads: an element a thread, or 16 bytes of a row. Writes meet nobody where an axis is short
-// enough for each element to look at its neighbours; where whole numbers are added, which atomics may do in any order;
-// and where the last write to an item is known (the greatest position that names it). All others go through positions
-// in order of their destinations (cuda/destinations.h).
+// CUDA kernels of index.h. Reads: an element a thread, or 16 bytes of a row. Writes: where an axis is short, each
+// element looks at the rest of its line; whole numbers are added by atomics, in any order; the last write to an item is
+// the greatest position that names it. All others go through positions in order of their destinations
+// (cuda/destinations.h).
 #include "ops/index/index.h"
 
 #include <type_traits>
@@ -185,7 +185,11 @@ void index_read(int item_size, const void* x, void* y, const Places& p) {
 
 // ---- writes
 
-constexpr int64_t kShortAxis = 64;
+// Whether each element may look at the rest of its line. Lines of their own cost more to sort than one of all.
+bool looks_around(const Items& items) {
+  if (!items.own) return items.length <= 64;
+  return items.length <= 16 || (items.length <= 256 && items.n * items.length <= int64_t(1) << 26);
+}
 
 // The element whose write to its item is the last of its line's, on an axis short enough to look.
 template <class U>
@@ -232,8 +236,8 @@ __global__ void write_ordered_kernel(U* __restrict__ x, const U* __restrict__ v,
   for (int64_t t = first_item(); t < items.n; t += item_step()) {
     const int64_t row = items.inner.quotient(t), o = items.axis.quotient(row), s = row - o * items.length;
     const int64_t to = at.destination(s);
-    if (!at.inside(to) || (s + 1 < at.n && at.destination(s + 1) == to)) continue;
-    const int64_t e = (o * items.length + at.positions[s]) * inner + (t - row * inner);
+    if (to < 0 || (s + 1 < at.n && at.destination(s + 1) == to)) continue;
+    const int64_t e = (o * items.length + at.position(s)) * inner + (t - row * inner);
     x[items.item(e, to)] = v[v_is_scalar ? 0 : e];
   }
 }
@@ -343,6 +347,40 @@ template <class C> struct FoldColumns {
   }
 };
 
+// Keys of each line of an axis, line after line; all ones where out of bounds.
+__global__ void line_keys_kernel(const __grid_constant__ Items items, uint32_t* __restrict__ keys,
+                                 BadPosition* __restrict__ bad) {
+  for (int64_t e = first_item(); e < items.n; e += item_step()) {
+    const int64_t key = items.key(e), row = items.inner.quotient(e), o = items.axis.quotient(row);
+    const int64_t line = o * items.inner.d + (e - row * items.inner.d);
+    keys[line * items.length + (row - o * items.length)] = items.inside(e, key, bad) ? uint32_t(key) : ~uint32_t(0);
+  }
+}
+
+// Folds of such lines.
+template <class C> struct FoldLines {
+  using Value = C;
+  Folding<C> folding;
+  void* x;
+  const void* v;
+  bool v_is_scalar;
+  Items items;
+
+  __device__ int64_t element(int64_t line, int64_t place) const {
+    const int64_t o = items.inner.quotient(line);
+    return (o * items.length + place) * items.inner.d + (line - o * items.inner.d);
+  }
+  __device__ C read(int64_t, int64_t position, int64_t) const {
+    const int64_t line = items.axis.quotient(position);
+    return folding.read(v, v_is_scalar ? 0 : element(line, position - line * items.length));
+  }
+  __device__ C combine(C a, C b) const { return folding.combine(a, b); }
+  __device__ void write(int64_t to, int64_t, C sum) const {
+    const int64_t line = to / items.size, at = items.item(element(line, 0), to - line * items.size);
+    folding.write(x, at, folding.combine(folding.read(x, at), sum));
+  }
+};
+
 // Sums of float32 rows, sixteen bytes a column.
 struct AddRows {
   static constexpr int W = 4;
@@ -375,7 +413,7 @@ void write_places(int size, void* x, const void* v, bool v_is_scalar, const Plac
     U* const to = static_cast<U*>(x);
     const U* const from = static_cast<const U*>(v);
     const dim3 grid = grid_for(items.n, kThreads);
-    if (p.n <= kShortAxis) {
+    if (looks_around(items)) {
       launch(write_lines_kernel<U>, grid, kThreads, 0, to, from, v_is_scalar, items, nullptr);
     } else if (p.extent <= 8 * p.n) {
       Scratch<uint32_t> last(p.extent);
@@ -392,11 +430,10 @@ void write_places(int size, void* x, const void* v, bool v_is_scalar, const Plac
 
 template <class C>
 void fold_places(const Folding<C>& folding, void* x, const void* v, bool v_is_scalar, const Places& p) {
-  if (p.n <= kShortAxis) {
-    const Items items = items_of(p);
+  const Items items = items_of(p);
+  if (looks_around(items))
     return launch(fold_lines_kernel<C>, grid_for(items.n, kThreads), kThreads, 0, folding, x, v, v_is_scalar, items,
                   nullptr);
-  }
   Destinations at(p.offsets, p.n, p.extent);
   const bool rows = std::is_same_v<C, float> && folding.dtype == DType::Float32 && folding.fold == Fold::Add &&
                     !v_is_scalar && p.inner_stride == 1 && p.inner % AddRows::W == 0 && aligned(v, 16);
@@ -457,7 +494,7 @@ int64_t axis_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scal
            bad.get());
   });
   if (added) return bad.result();
-  if (items.length <= kShortAxis) {
+  if (looks_around(items)) {
     if (fold == Fold::Write)
       dispatch_size(item_size(dtype), [&]<class U>() {
         launch(write_lines_kernel<U>, grid, kThreads, 0, static_cast<U*>(x), static_cast<const U*>(v), v_is_scalar,
@@ -467,6 +504,15 @@ int64_t axis_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scal
       dispatch_folding(fold, dtype, [&]<class C>(const Folding<C>& folding) {
         launch(fold_lines_kernel<C>, grid, kThreads, 0, folding, x, v, v_is_scalar, items, bad.get());
       });
+    return bad.result();
+  }
+  if (fold != Fold::Write && items.n <= Destinations::kMost && size < int64_t(UINT32_MAX)) {
+    Scratch<uint32_t> keys(items.n);
+    launch(line_keys_kernel, grid, kThreads, 0, items, keys.get(), bad.get());
+    Destinations at(keys, items.n / items.length, items.length, size);
+    dispatch_folding(fold, dtype, [&]<class C>(const Folding<C>& folding) {
+      fold_ordered(FoldLines<C>{folding, x, v, v_is_scalar, items}, at.ordered(), 1, false);
+    });
     return bad.result();
   }
   Scratch<int64_t> offsets(items.n);
