@@ -353,11 +353,22 @@ void check_index_fits(const std::string& op, const Array& x, int dim, const Arra
                            ", which has size ", x.size(dim), "; negative indices are not taken here"));
 }
 
+// The indices along dim that an index expanded to x's other axes repeats: they pick whole slices, which is less work.
+std::optional<Array> repeated_index(const Array& x, int dim, const Array& index) {
+  if (index.ndim() != x.ndim() || index.numel() == index.size(dim)) return {};
+  for (int d = 0; d < x.ndim(); ++d)
+    if (d != dim && (index.size(d) != x.size(d) || (index.size(d) > 1 && index.strides()[d] != 0))) return {};
+  return index.view({index.size(dim)}, {index.strides()[dim]});
+}
+
 Array gather(const std::string& op, const Array& x, int64_t dim, const Array& index) {
   int d = check_dim(op.c_str(), dim, x.ndim());
   if (index.numel() == 0 && (x.ndim() != index.ndim() || index.dtype() != DType::Int64))
     return Array::empty(index.shape(), x.dtype(), x.device());
-  Array xs = with_axis(x), picks = as_index(op, index).contiguous(), is = with_axis(picks);
+  Array xs = with_axis(x);
+  if (std::optional<Array> row = repeated_index(xs, d, with_axis(index)))
+    return index_get(op, xs, {int64_t(d)}, {*row}, false);
+  Array picks = as_index(op, index).contiguous(), is = with_axis(picks);
   check_index_fits(op, xs, d, is);
   Array y = Array::empty(index.shape(), x.dtype(), x.device());
   if (y.numel() == 0) return y;
@@ -388,7 +399,9 @@ void scatter_into(const std::string& op, const Array& x, int64_t dim, const Arra
   const bool is_scalar = src.array.weak();
   check<DTypeError>(is_scalar || src.array.dtype() == x.dtype(), op, ": x ", x, " and src ", src.array,
                     ": the dtypes differ");
-  Array picks = as_index(op, index).contiguous(), is = with_axis(picks), values = src.array.beside(x.device());
+  const std::optional<Array> row = repeated_index(with_axis(x), d, with_axis(index));
+  Array picks = row ? index : as_index(op, index).contiguous(), is = with_axis(picks);
+  Array values = src.array.beside(x.device());
   check_same_device(op.c_str(), x, values);
   if (!is_scalar) {
     values = with_axis(values);
@@ -404,6 +417,10 @@ void scatter_into(const std::string& op, const Array& x, int64_t dim, const Arra
     check_index_fits(op, to, d, is);
     const IndexKernels& kernels = index_kernels(x.device());
     Array v = values.to(to.dtype());
+    if (row) {
+      Pick p = pick(op, to, {int64_t(d)}, {*row}, false);
+      return kernels.index_fold(Fold(fold), to.dtype(), to.bytes(), v.bytes(), is_scalar, p.places);
+    }
     int64_t bad = kernels.axis_fold(Fold(fold), to.dtype(), to.bytes(), v.bytes(), is_scalar, is.data<int64_t>(),
                                     to.ndim(), is.shape().v, to.strides().v, d, to.size(d));
     if (bad >= 0) throw_bad_index(op, to, d, is, bad);
