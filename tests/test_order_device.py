@@ -342,3 +342,25 @@ def test_unfold_and_fold(options: Any, rng: np.random.Generator) -> None:
     x = gg.tensor(rng.standard_normal((2, 3, 9, 30))).float()
     compare(lambda x: core.unfold_forward(x, *options), x, exact=True)
     compare(lambda y: core.fold_forward(y, (9, 30), *options), core.unfold_forward(x, *options))
+
+
+@pytest.mark.parametrize("device", ["cpu", DEVICE])
+@pytest.mark.parametrize(("shape", "dim"), [((40, 6), 0), ((6, 40), 1), ((5, 7, 6), 1), ((0, 7), 1)])
+def test_an_expanded_index_is_any_index(shape: Any, dim: int, device: str, rng: np.random.Generator) -> None:
+    sizes = [9 if d == dim else n for d, n in enumerate(shape)]
+    row = gg.tensor(rng.integers(0, shape[dim], 9)).to(device)
+    one = [9 if d == dim else 1 for d in range(len(shape))]
+    index = row.reshape(one).expand(sizes)
+    x, v = (gg.tensor(rng.standard_normal(s)).float().to(device) for s in (shape, sizes))
+    for fn in (
+        lambda i: x.gather(dim, i),
+        lambda i: x.scatter(dim, i, v),
+        lambda i: x.scatter_add(dim, i, v),
+        lambda i: x.scatter_reduce(dim, i, v, "mean", include_self=False),
+    ):
+        normwise(fetched(fn(index)), fetched(fn(index.contiguous())), 1e-6, 1e-6, str(shape))
+    if x.numel():
+        with pytest.raises(IndexError, match=rf"gather: index {shape[dim]} is out of bounds for axis {dim}"):
+            x.gather(dim, index * 0 + shape[dim])
+        with pytest.raises(IndexError, match=rf"scatter: index {shape[dim]} is out of bounds for axis {dim}"):
+            x.scatter(dim, (row * 0 + shape[dim]).reshape(one).expand(sizes), 1.0)

@@ -355,7 +355,7 @@ void check_index_fits(const std::string& op, const Array& x, int dim, const Arra
 
 // The indices along dim that an index expanded to x's other axes repeats: they pick whole slices, which is less work.
 std::optional<Array> repeated_index(const Array& x, int dim, const Array& index) {
-  if (index.ndim() != x.ndim() || index.numel() == index.size(dim)) return {};
+  if (index.ndim() != x.ndim() || index.numel() <= index.size(dim)) return {};
   for (int d = 0; d < x.ndim(); ++d)
     if (d != dim && (index.size(d) != x.size(d) || (index.size(d) > 1 && index.strides()[d] != 0))) return {};
   return index.view({index.size(dim)}, {index.strides()[dim]});

@@ -2,6 +2,7 @@
 #include "ops/resample/resample.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "core/array.h"
 #include "core/check.h"
@@ -96,34 +97,43 @@ Taps axis_taps(const std::string& mode, int64_t in, int64_t out, bool align_corn
   return interpolation_taps<C>(in, out, is_cubic, align_corners, scale);
 }
 
-template <class T> Array table(const std::vector<T>& values, Device device) {
-  Array a = Array::empty({int64_t(values.size())}, dtype_of<T>::value);
-  std::copy(values.begin(), values.end(), a.data<T>());
-  return a.to_device(device);
-}
-
 struct Resampling {
-  Array index[3], weight[3];
+  Array memory;  // of all tables, moved to the device at once
   ResampleAxis axis[3];
 };
 
 // scales: one per axis, 0 for the ratio of the sizes.
 void make_resampling(Resampling* r, const std::string& mode, DType t, Device device, const Dims& in, const Dims& out,
                      const std::vector<double>& scales, bool align_corners, bool antialias) {
+  static_assert(sizeof(double) == sizeof(int64_t));
   const int nd = in.n;
+  Taps taps[3];
+  int64_t size = 0;
   for (int i = 0; i < 3; ++i) {
     const int j = i - (3 - nd);
-    Taps taps;
     if (j < 0)
-      taps.index = {0};
+      taps[i].index = {0};
     else if (t == DType::Float64)
-      taps = axis_taps<double>(mode, in[j], out[j], align_corners, scales[size_t(j)], antialias);
+      taps[i] = axis_taps<double>(mode, in[j], out[j], align_corners, scales[size_t(j)], antialias);
     else
-      taps = axis_taps<float>(mode, in[j], out[j], align_corners, scales[size_t(j)], antialias);
-    r->index[i] = table(taps.index, device);
-    r->weight[i] = table(taps.weight, device);
-    r->axis[i] = {j < 0 ? 1 : in[j], j < 0 ? 1 : out[j], taps.count, r->index[i].data<int64_t>(),
-                  taps.weight.empty() ? nullptr : r->weight[i].data<double>()};
+      taps[i] = axis_taps<float>(mode, in[j], out[j], align_corners, scales[size_t(j)], antialias);
+    size += int64_t(taps[i].index.size() + taps[i].weight.size());
+  }
+  Array tables = Array::empty({size}, DType::Int64);
+  int64_t* to = tables.data<int64_t>();
+  for (const Taps& each : taps) {
+    to = std::copy(each.index.begin(), each.index.end(), to);
+    if (!each.weight.empty()) memcpy(to, each.weight.data(), each.weight.size() * sizeof(double));
+    to += each.weight.size();
+  }
+  r->memory = tables.to_device(device);
+  const int64_t* at = r->memory.data<int64_t>();
+  for (int i = 0; i < 3; ++i) {
+    const int j = i - (3 - nd);
+    const bool weighs = !taps[i].weight.empty();
+    r->axis[i] = {j < 0 ? 1 : in[j], j < 0 ? 1 : out[j], taps[i].count, at,
+                  weighs ? reinterpret_cast<const double*>(at + taps[i].index.size()) : nullptr};
+    at += taps[i].index.size() + taps[i].weight.size();
   }
 }
 

@@ -15,9 +15,75 @@ constexpr int kThreads = 256;
 
 // ---- interpolate
 
-struct Axes { ResampleAxis axis[3]; };
+// The tables of an axis in 32 bits and the compute type.
+template <class C> struct Taps {
+  int32_t in, out, taps;
+  int32_t* index;
+  C* weight;       // ones where the contract has none
+  int32_t* first;  // [tap][i], i in [0, in]: the first output whose tap lies at i or beyond; forward null
+};
 
-Axes axes_of(const ResampleAxis (&a)[3]) { return {a[0], a[1], a[2]}; }
+template <class C> struct Axes { Taps<C> axis[3]; };
+
+struct Places { ResampleAxis axis[3]; };
+
+template <class C>
+__global__ void fill_taps_kernel(const __grid_constant__ Places from_axes, const __grid_constant__ Axes<C> to_axes,
+                                 int64_t n) {
+  for (int64_t item = first_item(); item < n; item += item_step()) {
+    int64_t e = item;  // of the axis it belongs to
+#pragma unroll
+    for (int axis = 0; axis < 3; ++axis) {
+      const ResampleAxis& from = from_axes.axis[axis];
+      const Taps<C>& to = to_axes.axis[axis];
+      const int64_t entries = from.taps * from.out, inputs = to.first ? from.taps * (from.in + 1) : 0;
+      if (e >= 0 && e < entries) {
+        to.index[e] = int32_t(from.index[e]);
+        to.weight[e] = from.weight ? C(from.weight[e]) : C(1);
+      } else if (e >= entries && e < entries + inputs) {
+        const int64_t tap = (e - entries) / (from.in + 1), i = (e - entries) % (from.in + 1);
+        int64_t low = 0, high = from.out;
+        while (low < high) {
+          const int64_t middle = (low + high) / 2;
+          if (from.index[tap * from.out + middle] < i)
+            low = middle + 1;
+          else
+            high = middle;
+        }
+        to.first[e - entries] = int32_t(low);
+      }
+      e -= entries + inputs;
+    }
+  }
+}
+
+template <class C> class Tables {
+ public:
+  Tables(const ResampleAxis (&a)[3], bool firsts) : places_(size(a, firsts)), weights_(size(a, false)) {
+    int32_t* place = places_;
+    C* weight = weights_;
+    for (int i = 0; i < 3; ++i) {
+      const int64_t entries = a[i].taps * a[i].out, inputs = firsts ? a[i].taps * (a[i].in + 1) : 0;
+      axes_.axis[i] = {
+          int32_t(a[i].in), int32_t(a[i].out), int32_t(a[i].taps), place, weight, firsts ? place + entries : nullptr};
+      place += entries + inputs;
+      weight += entries;
+    }
+    const int64_t n = place - places_.get();
+    launch(fill_taps_kernel<C>, grid_for(n, kThreads), kThreads, 0, Places{a[0], a[1], a[2]}, axes_, n);
+  }
+  const Axes<C>& axes() const { return axes_; }
+
+ private:
+  static int64_t size(const ResampleAxis (&a)[3], bool firsts) {
+    int64_t n = 0;
+    for (const ResampleAxis& axis : a) n += axis.taps * (axis.out + (firsts ? axis.in + 1 : 0));
+    return n;
+  }
+  Scratch<int32_t> places_;
+  Scratch<C> weights_;
+  Axes<C> axes_;
+};
 
 int64_t inputs(const ResampleAxis (&a)[3]) { return a[0].in * a[1].in * a[2].in; }
 int64_t outputs(const ResampleAxis (&a)[3]) { return a[0].out * a[1].out * a[2].out; }
@@ -31,12 +97,8 @@ Planes output_planes(int64_t planes, const ResampleAxis (&a)[3]) {
   return Planes(planes, size);
 }
 
-__device__ inline double weight_at(const ResampleAxis& a, int64_t tap, int64_t o) {
-  return a.weight ? a.weight[tap * a.out + o] : 1.0;
-}
-
 template <class U>
-__global__ void copy_nearest_kernel(const __grid_constant__ Axes a, const U* __restrict__ x, U* __restrict__ y,
+__global__ void copy_nearest_kernel(const __grid_constant__ Places a, const U* __restrict__ x, U* __restrict__ y,
                                     int64_t n, const __grid_constant__ Planes out) {
   const ResampleAxis &d = a.axis[0], &h = a.axis[1], &w = a.axis[2];
   for (int64_t e = first_item(); e < n; e += item_step()) {
@@ -46,23 +108,38 @@ __global__ void copy_nearest_kernel(const __grid_constant__ Axes a, const U* __r
   }
 }
 
-template <class T>
-__global__ void resample_forward_kernel(const __grid_constant__ Axes a, const T* __restrict__ x, T* __restrict__ y,
-                                        int64_t n, const __grid_constant__ Planes out) {
+// W: taps along the last axis, held in registers; 0 for any number.
+template <class T, int W>
+__global__ void resample_forward_kernel(const __grid_constant__ Axes<compute_t<T>> a, const T* __restrict__ x,
+                                        T* __restrict__ y, int64_t n, const __grid_constant__ Planes out) {
   using C = compute_t<T>;
-  const ResampleAxis &d = a.axis[0], &h = a.axis[1], &w = a.axis[2];
+  const auto &d = a.axis[0], &h = a.axis[1], &w = a.axis[2];
+  const int64_t in = int64_t(d.in) * h.in * w.in;
   for (int64_t e = first_item(); e < n; e += item_step()) {
-    int64_t o[3];
-    const T* const plane = x + out.at(e, o) * d.in * h.in * w.in;
+    int32_t o[3];
+    const T* const plane = x + out.at(e, o) * in;
+    int32_t index[W > 0 ? W : 1];
+    C weight[W > 0 ? W : 1];
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      index[k] = w.index[k * w.out + o[2]];
+      weight[k] = w.weight[k * w.out + o[2]];
+    }
     C sum = 0;
-    for (int64_t i = 0; i < d.taps; ++i)
-      for (int64_t j = 0; j < h.taps; ++j) {
-        const double weight = weight_at(d, i, o[0]) * weight_at(h, j, o[1]);
-        if (weight == 0) continue;
-        const T* const row = plane + (d.index[i * d.out + o[0]] * h.in + h.index[j * h.out + o[1]]) * w.in;
+    for (int32_t i = 0; i < d.taps; ++i)
+      for (int32_t j = 0; j < h.taps; ++j) {
+        const C c = d.weight[i * d.out + o[0]] * h.weight[j * h.out + o[1]];
+        if (c == 0) continue;
+        const T* const row = plane + (int64_t(d.index[i * d.out + o[0]]) * h.in + h.index[j * h.out + o[1]]) * w.in;
         C along = 0;
-        for (int64_t k = 0; k < w.taps; ++k) along += C(weight_at(w, k, o[2])) * load(row + w.index[k * w.out + o[2]]);
-        sum += C(weight) * along;
+        if constexpr (W > 0) {
+#pragma unroll
+          for (int k = 0; k < W; ++k) along += weight[k] * load(row + index[k]);
+        } else {
+          for (int32_t k = 0; k < w.taps; ++k)
+            along += w.weight[int64_t(k) * w.out + o[2]] * load(row + w.index[int64_t(k) * w.out + o[2]]);
+        }
+        sum += c * along;
       }
     store(y + e, sum);
   }
@@ -73,78 +150,60 @@ void resample_forward(DType t, int64_t planes, const ResampleAxis (&a)[3], const
   const dim3 grid = grid_for(n, kThreads);
   if (!a[0].weight && !a[1].weight && !a[2].weight)
     return dispatch_size(item_size(t), [&]<class U>() {
-      launch(copy_nearest_kernel<U>, grid, kThreads, 0, axes_of(a), static_cast<const U*>(x), static_cast<U*>(y), n,
-             output_planes(planes, a));
+      launch(copy_nearest_kernel<U>, grid, kThreads, 0, Places{a[0], a[1], a[2]}, static_cast<const U*>(x),
+             static_cast<U*>(y), n, output_planes(planes, a));
     });
   dispatch_floating(t, [&]<class T>() {
-    launch(resample_forward_kernel<T>, grid, kThreads, 0, axes_of(a), static_cast<const T*>(x), static_cast<T*>(y), n,
-           output_planes(planes, a));
+    const Tables<compute_t<T>> tables(a, false);
+    auto run = [&]<int W>() {
+      launch(resample_forward_kernel<T, W>, grid, kThreads, 0, tables.axes(), static_cast<const T*>(x),
+             static_cast<T*>(y), n, output_planes(planes, a));
+    };
+    if (a[2].taps == 2) return run.template operator()<2>();
+    if (a[2].taps == 4) return run.template operator()<4>();
+    run.template operator()<0>();
   });
 }
 
-// first[tap][i], i in [0, in]: the first output whose tap lies at i or beyond.
-__global__ void first_outputs_kernel(ResampleAxis a, int32_t* __restrict__ first) {
-  for (int64_t e = first_item(); e < a.taps * (a.in + 1); e += item_step()) {
-    const int64_t tap = e / (a.in + 1), i = e % (a.in + 1);
-    int64_t low = 0, high = a.out;
-    while (low < high) {
-      const int64_t middle = (low + high) / 2;
-      if (a.index[tap * a.out + middle] < i)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    first[e] = int32_t(low);
-  }
-}
-
-struct FirstOutputs { const int32_t* axis[3]; };
-
+// The last axis is outermost: its neighbours' tables differ from lane to lane, those of the others seldom do.
 template <class T>
-__global__ void resample_backward_kernel(const __grid_constant__ Axes a, FirstOutputs first, const T* __restrict__ dy,
+__global__ void resample_backward_kernel(const __grid_constant__ Axes<compute_t<T>> a, const T* __restrict__ dy,
                                          T* __restrict__ dx, int64_t n, const __grid_constant__ Planes in) {
   using C = compute_t<T>;
-  const ResampleAxis &d = a.axis[0], &h = a.axis[1], &w = a.axis[2];
+  const auto &d = a.axis[0], &h = a.axis[1], &w = a.axis[2];
+  const int64_t out = int64_t(d.out) * h.out * w.out;
   for (int64_t e = first_item(); e < n; e += item_step()) {
-    int64_t at[3];
-    const T* const plane = dy + in.at(e, at) * d.out * h.out * w.out;
+    int32_t at[3];
+    const T* const plane = dy + in.at(e, at) * out;
     C sum = 0;
-    for (int64_t i = 0; i < d.taps; ++i) {
-      const int32_t* const fd = first.axis[0] + i * (d.in + 1) + at[0];
-      for (int64_t od = fd[0]; od < fd[1]; ++od)
-        for (int64_t j = 0; j < h.taps; ++j) {
-          const int32_t* const fh = first.axis[1] + j * (h.in + 1) + at[1];
-          for (int64_t oh = fh[0]; oh < fh[1]; ++oh) {
-            const double weight = weight_at(d, i, od) * weight_at(h, j, oh);
-            if (weight == 0) continue;
-            const T* const row = plane + (od * h.out + oh) * w.out;
-            C along = 0;
-            for (int64_t k = 0; k < w.taps; ++k) {
-              const int32_t* const fw = first.axis[2] + k * (w.in + 1) + at[2];
-              for (int64_t ow = fw[0]; ow < fw[1]; ++ow) along += C(weight_at(w, k, ow)) * load(row + ow);
+    for (int32_t k = 0; k < w.taps; ++k) {
+      const int32_t* const fw = w.first + int64_t(k) * (w.in + 1) + at[2];
+      for (int32_t ow = fw[0]; ow < fw[1]; ++ow) {
+        C across = 0;
+        for (int32_t i = 0; i < d.taps; ++i) {
+          const int32_t* const fd = d.first + int64_t(i) * (d.in + 1) + at[0];
+          for (int32_t od = fd[0]; od < fd[1]; ++od)
+            for (int32_t j = 0; j < h.taps; ++j) {
+              const int32_t* const fh = h.first + int64_t(j) * (h.in + 1) + at[1];
+              for (int32_t oh = fh[0]; oh < fh[1]; ++oh) {
+                const C c = d.weight[int64_t(i) * d.out + od] * h.weight[int64_t(j) * h.out + oh];
+                if (c != 0) across += c * load(plane + (int64_t(od) * h.out + oh) * w.out + ow);
+              }
             }
-            sum += C(weight) * along;
-          }
         }
+        sum += w.weight[int64_t(k) * w.out + ow] * across;
+      }
     }
     store(dx + e, sum);
   }
 }
 
 void resample_backward(DType t, int64_t planes, const ResampleAxis (&a)[3], const void* dy, void* dx) {
-  int64_t sizes[3], all = 0;
-  for (int i = 0; i < 3; ++i) all += sizes[i] = a[i].taps * (a[i].in + 1);
-  Scratch<int32_t> first(all);
-  FirstOutputs outputs;
-  int32_t* at = first;
-  for (int i = 0; i < 3; at += sizes[i++]) {
-    launch(first_outputs_kernel, grid_for(sizes[i], kThreads), kThreads, 0, a[i], at);
-    outputs.axis[i] = at;
-  }
   const int64_t n = planes * inputs(a);
   dispatch_floating(t, [&]<class T>() {
-    launch(resample_backward_kernel<T>, grid_for(n, kThreads), kThreads, 0, axes_of(a), outputs,
-           static_cast<const T*>(dy), static_cast<T*>(dx), n, input_planes(planes, a));
+    const Tables<compute_t<T>> tables(a, true);
+    launch(resample_backward_kernel<T>, grid_for(n, kThreads), kThreads, 0, tables.axes(), static_cast<const T*>(dy),
+           static_cast<T*>(dx), n, input_planes(planes, a));
   });
 }
 
