@@ -64,15 +64,21 @@ KERNELS = {
     "attention": Kernel(
         "csrc/ops/attention/attention_sm90.cu",
         "attention_kernels",
-        "q = gg.randn(1, 2, 300, 64).bfloat16(); s = q.to('simt'); f = gg.nn.functional.scaled_dot_product_attention; "
-        "assert (f(q, q, q).float() - f(s, s, s).cpu().float()).abs().max() < 0.05",
-        "#include <stdexcept>\nnamespace gg::cuda {{ namespace {{\n"
-        "void only(DType t, const AttentionProblem& p, void* out, const int64_t* step, void* stats) {{\n"
-        "  using namespace attention;\n"
-        "  ForwardArguments<float> a{{p, t, Dropout<float>(p), out, {{step[0], step[1], step[2]}}, "
-        "static_cast<float*>(stats), 0, 0}};\n"
-        '  if (!forward_sm90(a)) throw std::runtime_error("not taken");\n}}\n'
-        "const AttentionKernels table = {{only, nullptr, nullptr}};\n}} }}\n"
+        "f, b = gg._core.attention_forward, gg._core.attention_backward; q = gg.randn(1, 2, 300, 64).bfloat16(); "
+        "s = q.to('simt'); o, stats, *stream = f(s, s, s, None, True, 0.125, 0.0); "
+        "assert (f(q, q, q, None, True, 0.125, 0.0)[0].float() - o.cpu().float()).abs().max() < 0.05; "
+        "b(s, s, s, s, None, o, stats, True, 0.125, 0.0, *stream, False)",
+        "#include <stdexcept>\nnamespace gg::cuda {{ namespace {{\nusing namespace attention;\n"
+        "void forward(DType t, const AttentionProblem& p, void* out, const int64_t* step, void* stats) {{\n"
+        "  if (!forward_sm90({{p, t, Dropout<float>(p), out, {{step[0], step[1], step[2]}}, "
+        'static_cast<float*>(stats), 0, 0}})) throw std::runtime_error("not taken");\n}}\n'
+        "void backward(DType t, const AttentionProblem& p, const void* dout, const int64_t* step, const void* out, "
+        "const int64_t*, const void* stats, void* dq, void* dk, void* dv, void*) {{\n"
+        "  Scratch<float> d(p.batch * p.heads * p.l);\n  zero(d, 4 * p.batch * p.heads * p.l);\n"
+        "  if (!backward_sm90({{p, t, Dropout<float>(p), dout, out, {{step[0], step[1], step[2]}}, {{}}, "
+        "static_cast<const float*>(stats), d, dq, dk, dv, nullptr, 0, 0}})) "
+        'throw std::runtime_error("not taken");\n}}\n'
+        "const AttentionKernels table = {{forward, backward, nullptr}};\n}} }}\n"
         'extern "C" const void* gg_table() {{ return &gg::cuda::table; }}',
     ),
 }
@@ -105,6 +111,11 @@ MUTANTS = [
     Mutant("attention", "barrier_wait(empty, ring.parity ^ 1);", "", "missing wait|race"),
     Mutant("attention", "wgmma_wait<1>();", "wgmma_wait<2>();", "missing wait|race"),
     Mutant("attention", "      wgmma_wait<0>();\n      leave_values();", "      leave_values();", "missing wait|race"),
+    Mutant("attention", "fence_shared_for_async();", "", "missing fence", nth=1),
+    Mutant("attention", "barrier_wait(&s.owned_full[slots.stage], slots.parity);", "", "missing wait"),
+    Mutant("attention", "barrier_wait(&s.owned_empty[slots.stage], slots.parity ^ 1);", "", "early reuse|race"),
+    Mutant("attention", "barrier_wait(&s.empty[stage], ring.parity ^ 1);", "", "missing wait|race"),
+    Mutant("attention", "        barrier_arrive(&s.full[stage]);", "", "nobody can go on"),
 ]
 
 

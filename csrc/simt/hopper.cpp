@@ -220,8 +220,10 @@ void set_registers(int registers, bool gives) {
   int64_t total = 0;
   for (int w = 0; w < warps; ++w)
     if (registers_of.count(first + w)) total += int64_t(of(first + w)) * kWarp;
-  if (total > 65536)
-    fault("setmaxnreg.inc to %d: the block would hold %lld registers of 65536", registers, (long long)total);
+  const int had = given * warps * kWarp;
+  if (total > had)
+    fault("setmaxnreg.inc to %d: the block would hold %lld registers, and was launched with %d", registers,
+          (long long)total, had);
 }
 
 void tma_load_at(void* to, const TensorMap* map, Barrier* b, const int* at, int rank, Place place) {

@@ -507,7 +507,10 @@ template <class C> void backward(BackwardArguments<C> a) {
   if (a.dscores) zero(a.dscores, size_t(rows * p.s) * sizeof(C));
   if (rows > 0) launch(row_products_kernel<C>, grid_for(rows, kThreads / 32), kThreads, 0, a);
   if constexpr (sizeof(C) == 4)
-    if (mma_takes(a.dtype, p) && mma_takes_rows(a.dout, a.dout_strides)) return backward_mma(a);
+    if (mma_takes(a.dtype, p) && mma_takes_rows(a.dout, a.dout_strides)) {
+      if (!backward_sm90 || !backward_sm90(a)) backward_mma(a);
+      return;
+    }
   dispatch_width<C>(p.e > p.f ? p.e : p.f, [&]<int kWidth>() {
     a.tiles = int(ceil_div(p.s, kKeys));
     a.slices = slices_of(p.e > p.f ? p.e : p.f, kWidth);

@@ -89,6 +89,16 @@ template <class C> struct BackwardArguments {
   int tiles, slices;
 };
 
+// Of row `row` of a head, counted through the batch: what makes a score in units of 1 / log2 e a weight,
+// w = exp2(score - base), base = m log2 e + log2 l, and D. Rows that do not exist have weights of 0.
+__device__ inline void row_numbers(const float* stats, const float* row_d, int64_t head, int row, int l, float& base,
+                                   float& d) {
+  const bool inside = row < l;
+  const int64_t at = head * l + row;
+  base = inside ? stats[2 * at] * float(kLog2e) - log2f(stats[2 * at + 1]) : kInfinity<float>;
+  d = inside ? row_d[at] : 0.f;
+}
+
 // Whether there is neither mask nor dropout, and the largest product is the largest score.
 inline bool is_plain(const AttentionProblem& p) { return !p.mask && p.scale > 0 && p.dropout == 0; }
 

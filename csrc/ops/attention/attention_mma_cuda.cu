@@ -329,14 +329,6 @@ template <class T, int kD, Sums kSums, bool kPlain> struct BackwardTiles {
   float d[Shape::kStages][Shape::kOwnsQueries ? Shape::kOwned : Shape::kStreamed];
 };
 
-// m log2 e + log2 l of a row of scores, so that its weights are exp2(score - base), and D.
-__device__ inline void row_numbers(const BackwardArguments<float>& a, int64_t head, int row, float& base, float& d) {
-  const bool inside = row < int(a.p.l);
-  const int64_t at = head * a.p.l + row;
-  base = inside ? a.stats[2 * at] * float(kLog2e) - log2f(a.stats[2 * at + 1]) : kInfinity<float>;
-  d = inside ? a.d[at] : 0.f;
-}
-
 // hot: no spills
 template <class T, int kD, Sums kSums, bool kPlain>
 __global__ void __launch_bounds__(kThreads, 2)
@@ -372,8 +364,8 @@ __global__ void __launch_bounds__(kThreads, 2)
       start_copy<kD, kStreamed>(kOwnsQueries ? rows_of_keys(part.head / group, i) : rows_of_queries(head_of(turn), i),
                                 column0, tiles.streamed[stage][i]);
     if (!kOwnsQueries && int(threadIdx.x) < kStreamed)
-      row_numbers(a, part.batch * p.heads + head_of(turn), column0 + int(threadIdx.x), tiles.base[stage][threadIdx.x],
-                  tiles.d[stage][threadIdx.x]);
+      row_numbers(a.stats, a.d, part.batch * p.heads + head_of(turn), column0 + int(threadIdx.x), int(p.l),
+                  tiles.base[stage][threadIdx.x], tiles.d[stage][threadIdx.x]);
   };
 
   for (int i = 0; i < (kSums == Sums::Values ? 1 : 2); ++i)
@@ -387,8 +379,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   clear(sums);
   if constexpr (kTwo) clear(more);
   if (kOwnsQueries && int(threadIdx.x) < kOwned)
-    row_numbers(a, part.batch * p.heads + part.head, row0 + int(threadIdx.x), tiles.base[0][threadIdx.x],
-                tiles.d[0][threadIdx.x]);
+    row_numbers(a.stats, a.d, part.batch * p.heads + part.head, row0 + int(threadIdx.x), int(p.l),
+                tiles.base[0][threadIdx.x], tiles.d[0][threadIdx.x]);
 
   for (int turn = 0; turn < turns; ++turn) {
     if (Shape::kStages == 2 && turn + 1 < turns) start(turn + 1);
