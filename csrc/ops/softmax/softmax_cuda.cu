@@ -485,7 +485,8 @@ template <class T> struct CrossEntropy {
     for (int i = 0; i < V; ++i) w[i] = 1;
     if (weight) load_line(weight, first, n, C(1), w);
   }
-  // A class out of range is an error of the front's, but a graph's replay does not wait to be told: it counts for nothing.
+  // A class out of range is an error of the front's, but a graph's replay does not wait to be told: it counts for
+  // nothing.
   __device__ bool ignored(int64_t row) const {
     return a.target && (a.target[row] == a.ignore_index || uint64_t(a.target[row]) >= uint64_t(a.n));
   }
