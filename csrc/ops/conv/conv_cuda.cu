@@ -625,7 +625,7 @@ __global__ void __launch_bounds__(256, 4)
 constexpr int kTapsAtOnce = 9;
 
 template <class T, class Int>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 1)
     direct_weight_grad_kernel(const __grid_constant__ DirectShape<Int> s, const T* __restrict__ x,
                               const T* __restrict__ dy, compute_t<T>* __restrict__ parts, int64_t pieces, int64_t items,
                               int64_t pixels, int64_t per_part) {

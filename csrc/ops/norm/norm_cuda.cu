@@ -369,7 +369,7 @@ constexpr int kWarpsBlock = 256;
 // Statistics from the parts of each set, or where partial is null from mean and rstd; then its lines of coefficients,
 // where wanted. mean null: nothing is subtracted; var may be null.
 template <class C>
-__global__ void __launch_bounds__(kWarpsBlock)
+__global__ void __launch_bounds__(kWarpsBlock, 1)
     finish_forward_kernel(const Moments<C>* partial, int64_t chunks, int64_t each, int64_t sets, C* mean, C* var,
                           C* rstd, C eps, const __grid_constant__ Affine<C> affine, Line<C>* lines) {
   const int lane = threadIdx.x % 32;

@@ -327,12 +327,12 @@ struct Chunk {
 };
 
 // Blocks of a multiprocessor: as many as leave a thread the registers it needs.
-template <class T, class A> constexpr int kBlocks = sizeof(T) == 1 ? 2 : sizeof(A) == 8 ? 3 : 4;
+template <class T> constexpr int kBlocks = sizeof(T) == 1 ? 2 : 3;
 
 // Rows: runs of stride 1, which one of both innermost axes has, by the front's doing. partial (chunks, outputs), where
 // there is more than one chunk.
 template <class T, class R>
-__global__ void __launch_bounds__(kBlock, kBlocks<T, typename R::A>)
+__global__ void __launch_bounds__(kBlock, kBlocks<T>)
     reduce_rows_kernel(const T* __restrict__ x, const __grid_constant__ Offsets<1> kept,
                        const __grid_constant__ Split outputs, const __grid_constant__ Runs runs,
                        const __grid_constant__ R r, typename R::Part* __restrict__ partial, int width) {
@@ -430,7 +430,7 @@ struct Columns {
 
 // partial (chunks, outputs), where there is more than one chunk.
 template <class T, class R>
-__global__ void __launch_bounds__(kBlock, kBlocks<T, typename R::A>)
+__global__ void __launch_bounds__(kBlock, kBlocks<T>)
     reduce_columns_kernel(const T* __restrict__ x, const __grid_constant__ Columns c, const __grid_constant__ Runs runs,
                           const __grid_constant__ R r, typename R::Part* __restrict__ partial) {
   using A = typename R::A;
@@ -491,7 +491,7 @@ __global__ void __launch_bounds__(kBlock, kBlocks<T, typename R::A>)
 }
 
 template <class R>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, 1)
     join_chunks_kernel(const typename R::Part* __restrict__ partial, int64_t chunks, int64_t outputs,
                        const __grid_constant__ R r, int width) {
   auto& s = shared<Shared<typename R::Part>>();

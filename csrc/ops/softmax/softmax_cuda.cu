@@ -365,7 +365,7 @@ __global__ void __launch_bounds__(kBackwardBlock)
 
 // Longer rows, one a block.
 template <class T>
-__global__ void __launch_bounds__(kBackwardBlock)
+__global__ void __launch_bounds__(kBackwardBlock, 1)
     softmax_long_row_backward_kernel(const T* __restrict__ dy_, const T* __restrict__ y_, T* __restrict__ dx_,
                                      int64_t rows, int64_t n, bool log) {
   using C = compute_t<T>;
