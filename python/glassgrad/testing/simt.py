@@ -60,6 +60,28 @@ a time to use 4 bytes of each; in `stride` neighbours read neighbours:
 4096 1028
 4096 132
 
+**In the graph.** A kernel becomes an op with its gradient by `gg.autograd.Function`; on a GPU a `cupy.RawKernel` takes
+the same place, its arguments `cupy.asarray(x)` without a copy:
+
+>>> square = simt.RawKernel(
+...     "__global__ void square(const float* x, float* y, int n) {"
+...     "  int i = threadIdx.x; if (i < n) y[i] = x[i] * x[i]; }", "square")
+>>> class Square(gg.autograd.Function):
+...     @staticmethod
+...     def forward(ctx, x):
+...         ctx.save_for_backward(x)
+...         y = gg.empty_like(x)
+...         square(1, 128, (x.detach(), y, x.numel()))
+...         return y
+...     @staticmethod
+...     def backward(ctx, dy):
+...         (x,) = ctx.saved_tensors
+...         return 2 * x * dy
+>>> x = gg.arange(4.0).to("simt").requires_grad_()
+>>> Square.apply(x).sum().backward()
+>>> x.grad.cpu()
+tensor([0., 2., 4., 6.])
+
 What is checked, at every load and store: bounds of device and shared memory, alignment of vector accesses, reads of
 shared memory that nobody wrote, races between threads of a block, between lanes of a warp and between blocks; barriers
 that part of a block never reaches (the report lists who waits where); asynchronous copies whose result is used before
