@@ -28,19 +28,41 @@ template <class T, class Lines = Linear, class Columns = Linear> struct Factor {
   Columns columns;
   bool along_k;
   bool packed;  // 16 bytes of a line, from a multiple of as many on, are one aligned piece
+  static constexpr bool kPadded = false;
 
   __device__ int64_t at(int64_t line, int64_t column) const { return offset + lines.at(line) + columns.at(column); }
 
-  // kN columns of a line from the one at `at` on, zero beyond the valid ones.
+  // kN columns of a line from the one at `at` on: where packed; or the valid ones, followed by zeros.
+  template <int kN, class C> __device__ void load(int64_t at, C (&v)[kN]) const {
+    const auto pack = load_pack<kN>(data + at);
+#pragma unroll
+    for (int j = 0; j < kN; ++j) v[j] = from_element<C>(pack[j]);
+  }
   template <int kN, class C> __device__ void load(int64_t at, int64_t valid, C (&v)[kN]) const {
-    if (packed && valid >= kN) {
-      const auto pack = load_pack<kN>(data + at);
+    if (packed && valid >= kN) return load(at, v);
 #pragma unroll
-      for (int j = 0; j < kN; ++j) v[j] = from_element<C>(pack[j]);
-    } else {
+    for (int j = 0; j < kN; ++j, at += columns.apart()) v[j] = j < valid ? cuda::load(data + at) : C(0);
+  }
+};
+
+// The same where lines are padded to whole pieces of 16 bytes, which are then all there is to read.
+template <class T, class Lines, class Columns> struct PaddedFactor {
+  const T* data;
+  int64_t offset;
+  Lines lines;
+  Columns columns;
+  bool along_k;
+  static constexpr bool packed = true, kPadded = true;
+
+  template <int kN, class C> __device__ void load(int64_t at, C (&v)[kN]) const {
+    const auto pack = load_pack<kN>(data + at);
 #pragma unroll
-      for (int j = 0; j < kN; ++j, at += columns.apart()) v[j] = j < valid ? cuda::load(data + at) : C(0);
-    }
+    for (int j = 0; j < kN; ++j) v[j] = from_element<C>(pack[j]);
+  }
+  template <int kN, class C> __device__ void load(int64_t at, int64_t valid, C (&v)[kN]) const {
+    if (valid > 0) return load(at, v);
+#pragma unroll
+    for (int j = 0; j < kN; ++j) v[j] = 0;
   }
 };
 
@@ -75,54 +97,71 @@ template <class C> struct PartOfProduct {
   }
 };
 
+// How many of the next kN columns exist, where `left` are left.
+template <int kN> __device__ inline int columns_of(int64_t left) { return left <= 0 ? 0 : left < kN ? int(left) : kN; }
+
 // One factor's way into shared memory, C of kDepth rows of kX + kPad: 2 kX threads fetch pieces of 16 bytes into
 // registers and deposit them when there is room. Two threads share a line of k, or neighbours a line along k, so that
-// both the reads of lines and the writes of columns are free of bank conflicts.
+// both the reads of lines and the writes of columns are free of bank conflicts. Beyond the last line of m (n) it is
+// read again: those sums go nowhere.
 template <class C, int kX, int kPad, int kDepth, class Factor> class SimtReader {
  public:
   __device__ SimtReader(const Factor& f, int64_t i0, int64_t i_end, int64_t k_end) : factor_(f), k_end_(k_end) {
-    const int t = threadIdx.x;
-    line_ = f.along_k ? t / kGroups : t / 2;
-    column_ = (f.along_k ? t % kGroups : t % 2) * kVec;
-    const int64_t room = i_end - i0 - (f.along_k ? column_ : line_);
-    room_ = room <= 0 ? 0 : room < kVec ? int(room) : kVec;
-    if (room > 0) fixed_ = f.offset + (f.along_k ? f.columns.at(i0 + column_) : f.lines.at(i0 + line_));
+    const int t = threadIdx.x, line = f.along_k ? t / kGroups : t / 2;
+    const int column = (f.along_k ? t % kGroups : t % 2) * kVec;
+    if (f.along_k) {
+      room_ = columns_of<kVec>(i_end - i0 - column);
+      fixed_ = f.offset + f.columns.at(room_ > 0 ? i0 + column : i0);
+    } else {
+      room_ = kVec;
+      fixed_ = f.offset + f.lines.at(i0 + line < i_end ? i0 + line : i_end - 1);
+    }
+    own_ = f.along_k ? line : column;
+    place_ = f.along_k ? line * kPitch + column : column * kPitch + line;
   }
   __device__ void fetch(int64_t k0) {
+    const int64_t k = k0 + own_;
+    if (!kPadded && factor_.packed && k0 + kDepth <= k_end_ && room_ == kVec) {
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const int64_t k = k0 + (factor_.along_k ? line_ : column_) + i * kStep;
-      int64_t at = fixed_, valid = 0;
-      if (k < k_end_ && room_ > 0) {
-        at += factor_.along_k ? factor_.lines.at(k) : factor_.columns.at(k);
-        valid = factor_.along_k ? room_ : k_end_ - k;
+      for (int i = 0; i < kItems; ++i) factor_.load(fixed_ + along(k + i * kStep), values_[i]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) {
+        const int64_t left = k_end_ - k - i * kStep;
+        factor_.load(fixed_ + (left > 0 ? along(k + i * kStep) : 0),
+                     !kPadded && factor_.along_k && left > 0 ? room_ : left, values_[i]);
       }
-      factor_.load(at, valid, values_[i]);
     }
   }
   __device__ void deposit(C (&to)[kDepth][kX + kPad]) const {
+    C* const first = &to[0][0] + place_;
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       if (factor_.along_k) {
         Pack<C, kVec> pack;
 #pragma unroll
         for (int j = 0; j < kVec; ++j) pack[j] = values_[i][j];
-        store_pack(&to[line_ + i * kStep][column_], pack);
+        store_pack(first + i * kStep * kPitch, pack);
       } else {
 #pragma unroll
-        for (int j = 0; j < kVec; ++j) to[column_ + i * kStep + j][line_] = values_[i][j];
+        for (int j = 0; j < kVec; ++j) first[(i * kStep + j) * kPitch] = values_[i][j];
       }
     }
   }
 
  private:
-  static constexpr int kVec = kPack<C>, kItems = kDepth / kVec / 2, kGroups = kX / kVec;
+  static constexpr int kPitch = kX + kPad, kVec = kPack<C>, kItems = kDepth / kVec / 2, kGroups = kX / kVec;
   static constexpr int kStep = 2 * kVec;  // along k, from item to item
+  static constexpr bool kPadded = Factor::kPadded;
+
+  __device__ int64_t along(int64_t k) const { return factor_.along_k ? factor_.lines.at(k) : factor_.columns.at(k); }
+
   const Factor& factor_;
   const int64_t k_end_;
-  int64_t fixed_ = 0;  // where the thread's line begins, or its columns
-  int line_, column_;
-  int room_;  // how many columns of it exist, or whether the line does
+  int64_t fixed_;  // where the thread's line begins, or its columns
+  int own_;        // its first k in a slice
+  int place_;      // where its first piece goes
+  int room_;       // how many columns of a piece exist along m (n)
   C values_[kItems][kVec];
 };
 
@@ -215,61 +254,98 @@ template <int kGroups> __device__ inline int group_at(int line, int group) {
   return line * kGroups + (group ^ (kGroups == 4 ? line / 2 % 4 : line % 8));
 }
 
-// One factor's way into shared memory by asynchronous copies of 16 bytes.
+// One factor's way into shared memory by asynchronous copies of 16 bytes. Beyond the last line of m (n) it is read
+// again: those sums go nowhere.
 template <class T, int kX, int kDepth, int kThreads, bool kAlongK, class Factor> class AsyncReader {
  public:
   __device__ AsyncReader(const Factor& f, int64_t i0, int64_t i_end, int64_t k_end)
       : factor_(f), i0_(i0), i_end_(i_end), k_end_(k_end) {
+    const int line = threadIdx.x / kGroups, group = threadIdx.x % kGroups;
+    own_ = kAlongK ? line : group * kVec;
+    place_ = group_at<kGroups>(line, group) * kVec;
+    room_ = kAlongK ? columns_of<kVec>(i_end - i0 - group * kVec) : kVec;
 #pragma unroll
-    for (int i = 0; i < kFixed; ++i) {
-      const int64_t at = i0 + (kAlongK ? column() : line() + i * kStep);
-      fixed_[i] = at >= i_end ? 0 : f.offset + (kAlongK ? f.columns.at(at) : f.lines.at(at));
-    }
+    for (int i = 0; i < kFixed; ++i) from_[i] = keep_in_register(f.data + fixed(i));
   }
   __device__ void start(T* slice, int64_t k0) const {
-    if (!factor_.packed) return copy_elements(slice, k0);
-    const int64_t moving = kAlongK || k0 + column() >= k_end_ ? 0 : factor_.columns.at(k0 + column());
+    const int64_t k = k0 + own_;
+    if (!factor_.packed || k0 + kDepth > k_end_ || room_ < kVec) return start_carefully(slice, k);
+    const int64_t moving = kAlongK ? 0 : factor_.columns.at(k);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const int n = valid(i, k0);
-      int64_t at = 0;
-      if (n > 0) at = kAlongK ? factor_.lines.at(k0 + line() + i * kStep) + fixed_[0] : fixed_[i] + moving;
-      copy_async<16>(place(slice, i), factor_.data + at, n * int(sizeof(T)));
+      const T* from = kAlongK ? from_[0] + factor_.lines.at(k + i * kStep) : from_[i] + moving;
+      copy_async<16>(slice + place_ + i * kFurther, from);
     }
   }
 
  private:
   static constexpr int kVec = 8, kLines = kAlongK ? kDepth : kX, kGroups = (kAlongK ? kX : kDepth) / kVec;
   static constexpr int kItems = kLines * kGroups / kThreads, kStep = kThreads / kGroups, kFixed = kAlongK ? 1 : kItems;
+  static constexpr int kFurther = kStep * kGroups * kVec;  // from item to item in the slice
+  static_assert(kStep % 8 == 0, "the permutation of groups must be the same for all items");
 
-  static __device__ int line() { return threadIdx.x / kGroups; }
-  static __device__ int column() { return threadIdx.x % kGroups * kVec; }
-  static __device__ T* place(T* slice, int i) {
-    return slice + group_at<kGroups>(line() + i * kStep, threadIdx.x % kGroups) * kVec;
+  // Where item i's line begins, or the thread's columns.
+  __device__ int64_t fixed(int i) const {
+    if constexpr (kAlongK) {
+      const int64_t column = i0_ + threadIdx.x % kGroups * kVec;
+      return factor_.offset + factor_.columns.at(column < i_end_ ? column : i0_);
+    } else {
+      const int64_t line = i0_ + threadIdx.x / kGroups + i * kStep;
+      return factor_.offset + factor_.lines.at(line < i_end_ ? line : i_end_ - 1);
+    }
   }
-  // How many columns of the thread's item i exist.
-  __device__ int valid(int i, int64_t k0) const {
-    const int64_t l = line() + i * kStep + (kAlongK ? k0 : i0_), c = column() + (kAlongK ? i0_ : k0);
-    const int64_t left = (kAlongK ? i_end_ : k_end_) - c;
-    return l >= (kAlongK ? k_end_ : i_end_) || left <= 0 ? 0 : left < kVec ? int(left) : kVec;
-  }
-  __device__ void copy_elements(T* slice, int64_t k0) const {
+  // At the end of K, at the last columns of m (n), and where no 16 bytes are one piece.
+  __device__ void start_carefully(T* slice, int64_t k) const {
 #pragma unroll 1
     for (int i = 0; i < kItems; ++i) {
-      const int n = valid(i, k0);
-      const int64_t l = line() + i * kStep + (kAlongK ? k0 : i0_), c = column() + (kAlongK ? i0_ : k0);
-      const T* from = factor_.data + (n > 0 ? factor_.at(l, c) : 0);
-      Pack<T, kVec> pack = {};
+      const int64_t line = kAlongK ? k + i * kStep : k;
+      const int n = kAlongK && line < k_end_ ? room_ : columns_of<kVec>(k_end_ - line);
+      int64_t at = fixed(i);
+      if (n > 0) at += kAlongK ? factor_.lines.at(line) : factor_.columns.at(k);
+      T* const to = slice + place_ + i * kFurther;
+      if (factor_.packed) {
+        copy_async<16>(to, factor_.data + at, n * int(sizeof(T)));
+      } else {
+        Pack<T, kVec> pack = {};
 #pragma unroll
-      for (int j = 0; j < kVec; ++j)
-        if (j < n) pack[j] = from[j * factor_.columns.apart()];
-      store_pack(place(slice, i), pack);
+        for (int j = 0; j < kVec; ++j, at += factor_.columns.apart())
+          if (j < n) pack[j] = factor_.data[at];
+        store_pack(to, pack);
+      }
     }
   }
 
   const Factor& factor_;
   const int64_t i0_, i_end_, k_end_;
-  int64_t fixed_[kFixed];  // where the thread's lines begin, or its columns
+  const T* from_[kFixed];
+  int own_;    // the thread's first k in a slice
+  int place_;  // where its first item goes
+  int room_;   // how many columns of an item exist along m (n)
+};
+
+// Where ldmatrix finds squares of 16 x 16 elements of a slice, as four matrices whose registers are those of A's
+// fragment, or of two of B's. kLinesFirst: the second matrix lies 8 lines further, the third 8 columns; else the other
+// way round.
+template <class T, int kGroups, bool kTransposed, bool kLinesFirst> class Squares {
+ public:
+  __device__ Squares(int line, int group) {
+    const int lane = threadIdx.x % 32, second = lane / 8 % 2, third = lane / 16;
+    at_ = group_at<kGroups>(line + lane % 8 + 8 * (kLinesFirst ? second : third),
+                            group + (kLinesFirst ? third : second)) *
+          8;
+  }
+  // The one that lies `lines` further, a multiple of 8, and `groups`, an even number smaller than the power of two that
+  // the first group is a multiple of: there the permutation commutes with the addition.
+  __device__ void load(uint32_t (&r)[4], const T* slice, int lines, int groups) const {
+    const T* row = slice + (at_ ^ groups * 8) + lines * kGroups * 8;
+    if constexpr (kTransposed)
+      ldmatrix_trans(r, row);
+    else
+      ldmatrix(r, row);
+  }
+
+ private:
+  int at_;
 };
 
 // Sums of float16 or bfloat16 products in float32, kWarpM x kWarpN of them a warp. kAlongA and kAlongB are the factors'
@@ -285,6 +361,8 @@ template <class T, int kM_, int kN_, int kWarpM, int kWarpN, bool kAlongA, bool 
     Slice slice[kStages];
     float rows[kWarps][16][kPitch];
   };
+  using ASquares = Squares<T, (kAlongA ? kM : kDepth) / 8, kAlongA, !kAlongA>;
+  using BSquares = Squares<T, (kAlongB ? kN : kDepth) / 8, kAlongB, kAlongB>;
 
   static __device__ int first_row() { return threadIdx.x / 32 % (kM / kWarpM) * kWarpM; }
   static __device__ int first_column() { return threadIdx.x / 32 / (kM / kWarpM) * kWarpN; }
@@ -308,6 +386,8 @@ template <class T, int kM_, int kN_, int kWarpM, int kWarpN, bool kAlongA, bool 
       }
       copy_async_commit();
     }
+    const ASquares a_at(kAlongA ? 0 : first_row(), kAlongA ? first_row() / 8 : 0);
+    const BSquares b_at(kAlongB ? 0 : first_column(), kAlongB ? first_column() / 8 : 0);
     int now = 0, next = kStages - 1;
     for (int64_t k = k0; k < k1; k += kDepth) {
       copy_async_wait<kStages - 2>();
@@ -317,7 +397,7 @@ template <class T, int kM_, int kN_, int kWarpM, int kWarpN, bool kAlongA, bool 
         b.start(s.slice[next].b, k + (kStages - 1) * kDepth);
       }
       copy_async_commit();
-      multiply_slice(s.slice[now], sums);
+      multiply_slice(s.slice[now], a_at, b_at, sums);
       now = now + 1 == kStages ? 0 : now + 1;
       next = next + 1 == kStages ? 0 : next + 1;
     }
@@ -356,38 +436,14 @@ template <class T, int kM_, int kN_, int kWarpM, int kWarpN, bool kAlongA, bool 
   }
 
  private:
-  // 16 x 16 elements of a slice as four matrices, whose registers are those of A's fragment, or of two of B's.
-  // kLinesFirst: the second matrix lies 8 lines further, the third 8 columns; else the other way round.
-  template <int kGroups, bool kTransposed, bool kLinesFirst>
-  static __device__ void load_square(uint32_t (&r)[4], const T* slice, int line, int group) {
-    const int lane = threadIdx.x % 32, second = lane / 8 % 2, third = lane / 16;
-    line += lane % 8 + 8 * (kLinesFirst ? second : third);
-    group += kLinesFirst ? third : second;
-    if constexpr (kTransposed)
-      ldmatrix_trans(r, slice + group_at<kGroups>(line, group) * 8);
-    else
-      ldmatrix(r, slice + group_at<kGroups>(line, group) * 8);
-  }
-  static __device__ void multiply_slice(const Slice& slice, Sums& sums) {
+  static __device__ void multiply_slice(const Slice& slice, const ASquares& a_at, const BSquares& b_at, Sums& sums) {
 #pragma unroll
     for (int k = 0; k < kDepth; k += 16) {
       uint32_t a[kWarpM / 16][4], b[kWarpN / 16][4];
 #pragma unroll
-      for (int i = 0; i < kWarpM / 16; ++i) {
-        const int row = first_row() + i * 16;
-        if constexpr (kAlongA)
-          load_square<kM / 8, true, false>(a[i], slice.a, k, row / 8);
-        else
-          load_square<kDepth / 8, false, true>(a[i], slice.a, row, k / 8);
-      }
+      for (int i = 0; i < kWarpM / 16; ++i) a_at.load(a[i], slice.a, kAlongA ? k : 16 * i, kAlongA ? 2 * i : k / 8);
 #pragma unroll
-      for (int j = 0; j < kWarpN / 16; ++j) {
-        const int column = first_column() + j * 16;
-        if constexpr (kAlongB)
-          load_square<kN / 8, true, true>(b[j], slice.b, k, column / 8);
-        else
-          load_square<kDepth / 8, false, false>(b[j], slice.b, column, k / 8);
-      }
+      for (int j = 0; j < kWarpN / 16; ++j) b_at.load(b[j], slice.b, kAlongB ? k : 16 * j, kAlongB ? 2 * j : k / 8);
 #pragma unroll
       for (int i = 0; i < kWarpM / 16; ++i)
 #pragma unroll

@@ -22,6 +22,7 @@ namespace gg::cuda {
 using simt::copy_async;
 using simt::copy_async_commit;
 using simt::copy_async_wait;
+using simt::keep_in_register;
 using simt::ldmatrix;
 using simt::ldmatrix_trans;
 using simt::mma_m16n8k16;
@@ -37,11 +38,18 @@ using simt::to_tf32;
 
 __device__ inline uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
-// Starts a copy of kBytes (4, 8 or 16, both sides aligned to it) from global to shared memory; what lies beyond
-// source_bytes is not read and becomes zero.
-template <int kBytes> __device__ inline void copy_async(void* to, const void* from, int source_bytes = kBytes) {
+// Starts a copy of kBytes (4, 8 or 16, both sides aligned to it) from global to shared memory.
+template <int kBytes> __device__ inline void copy_async(void* to, const void* from) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
   if constexpr (kBytes == 16)  // not by way of the L1 cache
+    GG_PTX("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+  else
+    GG_PTX("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared_address(to)), "l"(from), "n"(kBytes) : "memory");
+}
+// The same, but what lies beyond source_bytes is not read and becomes zero.
+template <int kBytes> __device__ inline void copy_async(void* to, const void* from, int source_bytes) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
+  if constexpr (kBytes == 16)
     GG_PTX("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
            "r"(source_bytes) : "memory");
   else
@@ -108,6 +116,12 @@ __device__ inline uint32_t to_tf32(float x) {
   return y;
 }
 #undef GG_PTX
+
+// p, which the compiler would otherwise compute again in every round of a loop.
+template <class T> __device__ inline const T* keep_in_register(const T* p) {
+  asm volatile("" : "+l"(p));
+  return p;
+}
 #endif
 
 // 2 to the x in one instruction, to 2 ulp; results below the normal numbers are 0.

@@ -31,5 +31,6 @@ extern template void mma_m16n8k16<bfloat16>(float (&)[4], const uint32_t (&)[4],
                                             int);
 void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], GG_PLACE);
 uint32_t to_tf32(float x);
+template <class T> const T* keep_in_register(const T* p) { return p; }
 
 }  // namespace gg::simt

@@ -185,8 +185,8 @@ constexpr int kPhases = 8;
 
 template <class S> struct ForwardProduct {
   int64_t m, n, k;
-  Factor<S, Linear, Taps> a;
-  Factor<S, Pixels, Taps> b;
+  PaddedFactor<S, Linear, Taps> a;
+  PaddedFactor<S, Pixels, Taps> b;
   const Phase& phase;
   const void* bias;
   void* y;
@@ -236,8 +236,8 @@ template <class S> struct ForwardProblem {
     return {rows,
             f.n,
             f.k,
-            {weight, group * weight_group + f.weight_start, {weight_row}, f.weight_taps, false, true},
-            {image, group * image_group + f.image_start, f.pixels, f.image_taps, false, true},
+            {weight, group * weight_group + f.weight_start, {weight_row}, f.weight_taps, false},
+            {image, group * image_group + f.image_start, f.pixels, f.image_taps, false},
             f,
             bias,
             y,
@@ -250,8 +250,8 @@ template <class S> struct ForwardProblem {
 
 template <class S> struct WeightProduct {
   int64_t m, n, k;
-  Factor<S> a;
-  Factor<S, Pixels, Taps> b;
+  PaddedFactor<S, Linear, Linear> a;
+  PaddedFactor<S, Pixels, Taps> b;
   void* dw;
   DType dtype;
   int64_t start, row_step, taps, channels;
@@ -281,8 +281,8 @@ template <class S> struct WeightProblem {
     return {rows,
             taps * at_tap.channels.d,
             pixels,
-            {dy, group * dy_group, {dy_pixel}, {1}, true, true},
-            {image, group * image_group, at_pixel, at_tap, true, true},
+            {dy, group * dy_group, {dy_pixel}, {1}, true},
+            {image, group * image_group, at_pixel, at_tap, true},
             dw,
             dtype,
             group * rows * channels * taps,

@@ -179,7 +179,9 @@ struct AnyFactor {
   Linear lines, columns;
   bool along_k;
   DType dtype;
+  static constexpr bool packed = true, kPadded = false;
 
+  template <int kN, class C> __device__ void load(int64_t at, C (&v)[kN]) const { load(at, kN, v); }
   template <int kN, class C> __device__ void load(int64_t at, int64_t valid, C (&v)[kN]) const {
 #pragma unroll
     for (int j = 0; j < kN; ++j, at += columns.apart()) v[j] = j < valid ? load_any<C>(data, at, dtype) : C(0);
