@@ -483,11 +483,13 @@ template <int N, class C> __device__ void add_to(C* line, const C (&v)[N]) {
   store_pack(line, pack);
 }
 
+constexpr int kLayerBackwardBlock = 768;  // most threads: two held rows and their sums want 80 registers each
+
 // A block takes a share of the rows of one group of weights, its teams a row at a time; the grid is (shares, groups).
 // What a thread adds to dw and db waits in lines of `pitch` elements, one of each a team, in shared memory. partial
 // (shares, 2, groups * n), or null where neither is wanted.
 template <class T>
-__global__ void __launch_bounds__(kMaxBlock)
+__global__ void __launch_bounds__(kLayerBackwardBlock, 1)
     layer_backward_kernel(const T* __restrict__ dy_, const T* __restrict__ x_, const compute_t<T>* __restrict__ weight,
                           const compute_t<T>* __restrict__ mean, const compute_t<T>* __restrict__ rstd,
                           T* __restrict__ dx_, compute_t<T>* __restrict__ partial, int64_t rows, int n, int64_t share,
@@ -698,7 +700,7 @@ void layer_norm_backward(DType t, const void* dy_, const void* x_, const void* w
     const int64_t n = shape.n, rows_of_group = shape.rows / shape.groups, width = shape.groups * n;
     const bool sums = dweight || dbias,
                even = n % kPack<T> == 0 && aligned(dy, 16) && aligned(x, 16) && aligned(dx, 16);
-    const TeamPlan plan(shape.rows, ceil_div(n, kPack<T>), kHeldPacks<T>, kMaxBlock);
+    const TeamPlan plan(shape.rows, ceil_div(n, kPack<T>), kHeldPacks<T>, kLayerBackwardBlock);
     const int64_t pitch = ceil_div(n, kPack<T>) * kPack<T>;
     const size_t lines = size_t(plan.block / plan.width * 2 * pitch) * sizeof(C);
     const size_t bytes = sizeof(TeamShared<GradientSums<C>>) + (sums ? lines : 0);
