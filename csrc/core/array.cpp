@@ -6,14 +6,9 @@
 #include "ops/layout/layout.h"
 
 namespace gg {
-namespace {
-
-void retain(Storage* s) {
-  if (s) s->refs.fetch_add(1, std::memory_order_relaxed);
-}
-
-void drop(Storage* s) {
-  if (!s || s->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+void Array::drop(Storage* s) {
+  // Who holds the only reference needs no atomic subtraction: nobody else is there to take another one.
+  if (s->refs.load(std::memory_order_acquire) != 1 && s->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   if (s->release)
     s->release(s);
   else
@@ -21,21 +16,9 @@ void drop(Storage* s) {
   delete s;
 }
 
-}  // namespace
-
-Array::Array(const Array& o)
-    : storage_(o.storage_), data_(o.data_), dtype_(o.dtype_), weak_(o.weak_), shape_(o.shape_), strides_(o.strides_) {
-  retain(storage_);
-}
-
-Array::Array(Array&& o) noexcept
-    : storage_(o.storage_), data_(o.data_), dtype_(o.dtype_), weak_(o.weak_), shape_(o.shape_), strides_(o.strides_) {
-  o.storage_ = nullptr;
-}
-
 Array& Array::operator=(const Array& o) {
-  retain(o.storage_);
-  drop(storage_);
+  if (o.storage_) o.storage_->refs.fetch_add(1, std::memory_order_relaxed);
+  if (storage_) drop(storage_);
   storage_ = o.storage_;
   data_ = o.data_;
   dtype_ = o.dtype_;
@@ -47,7 +30,7 @@ Array& Array::operator=(const Array& o) {
 
 Array& Array::operator=(Array&& o) noexcept {
   if (this == &o) return *this;
-  drop(storage_);
+  if (storage_) drop(storage_);
   storage_ = o.storage_;
   o.storage_ = nullptr;
   data_ = o.data_;
@@ -57,8 +40,6 @@ Array& Array::operator=(Array&& o) noexcept {
   strides_ = o.strides_;
   return *this;
 }
-
-Array::~Array() { drop(storage_); }
 
 Dims contiguous_strides(const Dims& shape) {
   Dims strides = Dims::filled(shape.n, 1);

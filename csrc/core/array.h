@@ -27,11 +27,19 @@ struct Storage {
 class Array {
  public:
   Array() = default;
-  Array(const Array& other);
-  Array(Array&& other) noexcept;
+  Array(const Array& o)
+      : storage_(o.storage_), data_(o.data_), dtype_(o.dtype_), weak_(o.weak_), shape_(o.shape_), strides_(o.strides_) {
+    if (storage_) storage_->refs.fetch_add(1, std::memory_order_relaxed);
+  }
+  Array(Array&& o) noexcept
+      : storage_(o.storage_), data_(o.data_), dtype_(o.dtype_), weak_(o.weak_), shape_(o.shape_), strides_(o.strides_) {
+    o.storage_ = nullptr;
+  }
   Array& operator=(const Array& other);
   Array& operator=(Array&& other) noexcept;
-  ~Array();
+  ~Array() {
+    if (storage_) drop(storage_);
+  }
 
   static Array empty(const Dims& shape, DType dtype, Device device = {});  // dense, row-major, not initialised
   static Array zeros(const Dims& shape, DType dtype, Device device = {});
@@ -76,6 +84,8 @@ class Array {
   int64_t item_int(int64_t i) const;  // element i of a dense array
 
  private:
+  static void drop(Storage* storage);
+
   Storage* storage_ = nullptr;
   void* data_ = nullptr;
   DType dtype_ = DType::Float32;

@@ -11,6 +11,9 @@ constexpr int kind(DType t) { return t == DType::Bool ? 0 : is_integral(t) ? 1 :
 
 template <class... Arrays> DType result_type(const Arrays&... arrays) {
   const Array* operands[] = {&arrays...};
+  bool alike = true;
+  for (const Array* x : operands) alike = alike && x->dtype() == operands[0]->dtype() && !x->weak();
+  if (alike) return operands[0]->dtype();
   DType level[3] = {DType::Bool, DType::Bool, DType::Bool};  // with axes, 0-d, Python numbers
   bool present[3] = {};
   for (const Array* x : operands) {

@@ -46,8 +46,7 @@ void set_python_error() noexcept {
   }
 }
 
-Operand From<Operand>::from(PyObject* o, const Where& w) {
-  if (is_tensor(o)) return {as_tensor(o)->array};
+Array number_operand(PyObject* o, const Where& w) {
   Array a;
   if (PyBool_Check(o)) {
     a = Array::scalar_int(o == Py_True, DType::Bool);
@@ -61,7 +60,7 @@ Operand From<Operand>::from(PyObject* o, const Where& w) {
     throw_argument(w, "a Tensor or a number", o);
   }
   a.set_weak(true);
-  return {std::move(a)};
+  return a;
 }
 
 int64_t From<int64_t>::from(PyObject* o, const Where& w) {

@@ -20,8 +20,19 @@
 
 namespace gg {
 
-// A tensor or a Python number; a number is a 0-d array that is weak in promotion.
-struct Operand { Array array; };
+// A tensor, which it refers to, or a Python number: a 0-d array of its own that is weak in promotion.
+class Operand {
+ public:
+  Operand(const Array& tensor) : array(tensor) {}
+  Operand(Array&& number) : array(number_), number_(std::move(number)) {}
+  Operand(const Operand&) = delete;
+  Operand& operator=(const Operand&) = delete;
+
+  const Array& array;
+
+ private:
+  Array number_;
+};
 
 namespace python {
 
@@ -42,7 +53,13 @@ template <> struct From<Array> {
     return as_tensor(o)->array;
   }
 };
-template <> struct From<Operand> { static Operand from(PyObject* o, const Where& w); };
+Array number_operand(PyObject* o, const Where& w);
+template <> struct From<Operand> {
+  static Operand from(PyObject* o, const Where& w) {
+    if (is_tensor(o)) return Operand(static_cast<const Array&>(as_tensor(o)->array));
+    return Operand(number_operand(o, w));
+  }
+};
 template <> struct From<int64_t> { static int64_t from(PyObject* o, const Where& w); };
 template <> struct From<double> { static double from(PyObject* o, const Where& w); };
 template <> struct From<bool> { static bool from(PyObject* o, const Where& w); };

@@ -1,8 +1,11 @@
 #include "python/tensor.h"
 
+#include <structmember.h>
+
 #include <new>
 
 #include "python/bind.h"
+#include "python/graph.h"
 #include "python/interop.h"
 
 namespace gg::python {
@@ -16,8 +19,24 @@ namespace {
 PyObject* refresh_view = nullptr;  // Python: gives a view whose parent was changed in place its new node
 PyObject* fetched = nullptr;       // Python: the edge of a 0-d tensor of the CPU beside tensors of a device
 
+// Objects of the class Tensor that died, for the next ones: most live for one op. Python's lock guards the list.
+constexpr int kSpares = 64;
+PyObject* spares[kSpares];
+int spare_count = 0;
+
 PyObject* allocate(PyTypeObject* type, Array array) {
-  PyObject* o = type->tp_alloc(type, 0);  // zeroed: no gradient, no node
+  PyObject* o;
+  if (type == tensor_type && spare_count > 0) {
+    o = PyObject_Init(spares[--spare_count], type);
+    TensorObject* t = as_tensor(o);
+    new (&t->array) Array(std::move(array));
+    t->grad = t->node = t->view = t->hooks = t->weak_references = nullptr;
+    t->output = 0;
+    t->requires_grad = false;
+    PyObject_GC_Track(o);
+    return o;
+  }
+  o = type->tp_alloc(type, 0);  // zeroed: no gradient, no node
   if (!o) throw pybind11::error_already_set();
   new (&as_tensor(o)->array) Array(std::move(array));
   return o;
@@ -57,9 +76,13 @@ void tensor_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   Py_TRASHCAN_BEGIN(self, tensor_dealloc)
+  if (as_tensor(self)->weak_references) PyObject_ClearWeakRefs(self);
   tensor_clear(self);
   as_tensor(self)->array.~Array();
-  type->tp_free(self);
+  if (type == tensor_type && spare_count < kSpares)
+    spares[spare_count++] = self;
+  else
+    type->tp_free(self);
   Py_DECREF(type);
   Py_TRASHCAN_END
 }
@@ -287,7 +310,13 @@ Py_ssize_t length(PyObject* self) {
   return Py_ssize_t(a.size(0));
 }
 
+PyMemberDef members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(TensorObject, weak_references), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+
 PyType_Slot slots[] = {
+    {Py_tp_members, members},
     {Py_tp_new, reinterpret_cast<void*>(tensor_new)},
     {Py_tp_dealloc, reinterpret_cast<void*>(tensor_dealloc)},
     {Py_tp_traverse, reinterpret_cast<void*>(tensor_traverse)},
@@ -305,9 +334,9 @@ PyType_Spec spec = {"glassgrad._core.TensorBase", sizeof(TensorObject), 0,
                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
 
 // Beside tensors of a device an op takes 0-d tensors of the CPU: their gradients come back through a node of their own.
-bool fetch_edges(PyObject* args, PyObject* edges) {
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); ++i) {
-    PyObject *o = PyTuple_GET_ITEM(args, i), *edge = PyTuple_GET_ITEM(edges, i);
+bool fetch_edges(PyObject* const* args, PyObject* edges) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(edges); ++i) {
+    PyObject *o = args[i], *edge = PyTuple_GET_ITEM(edges, i);
     if (edge == Py_None) continue;
     const Array& a = as_tensor(o)->array;
     if (a.ndim() > 0 || a.device() != Device{}) continue;
@@ -322,42 +351,11 @@ bool fetch_edges(PyObject* args, PyObject* edges) {
 }
 
 // edges(args): the edges of an op's arguments, or () when none needs a gradient or nothing is being recorded.
-PyObject* edges(PyObject*, PyObject* args) {
-  Py_ssize_t n = PyTuple_GET_SIZE(args);
-  bool any = false;
-  if (grad_enabled)
-    for (Py_ssize_t i = 0; i < n && !any; ++i) {
-      PyObject* o = PyTuple_GET_ITEM(args, i);
-      if (!is_tensor(o)) continue;
-      if (!freshen(o)) return nullptr;
-      any = needs_grad(as_tensor(o));
-    }
-  if (!any) return PyTuple_New(0);
-  PyObject* out = PyTuple_New(n);
-  if (!out) return nullptr;
-  bool on_cpu = false, on_device = false;
-  for (Py_ssize_t i = 0; i < n; ++i) {
-    PyObject* o = PyTuple_GET_ITEM(args, i);
-    bool given = is_tensor(o);
-    if (given) (as_tensor(o)->array.device().type == DeviceType::Cpu ? on_cpu : on_device) = true;
-    PyObject* edge = given ? edge_of(o) : Py_NewRef(Py_None);
-    if (!edge) {
-      Py_DECREF(out);
-      return nullptr;
-    }
-    PyTuple_SET_ITEM(out, i, edge);
-  }
-  if (on_cpu && on_device && !fetch_edges(args, out)) Py_CLEAR(out);
-  return out;
-}
+PyObject* edges(PyObject*, PyObject* args) { return edges_of(PySequence_Fast_ITEMS(args), PyTuple_GET_SIZE(args)); }
 
 // attach(tensor, node, output): the tensor is that output of the node; one that cannot have a gradient stays as it is.
 PyObject* attach(PyObject*, PyObject* const* args, Py_ssize_t) {
-  TensorObject* t = as_tensor(args[0]);
-  if (is_floating(t->array.dtype())) {
-    Py_XSETREF(t->node, Py_NewRef(args[1]));
-    t->output = int(PyLong_AsLong(args[2]));
-  }
+  attach_output(args[0], args[1], int(PyLong_AsLong(args[2])));
   Py_RETURN_NONE;
 }
 
@@ -365,6 +363,7 @@ PyObject* set_tensor_type(PyObject*, PyObject* args) {
   PyObject *type, *refresh, *fetch;
   if (!PyArg_ParseTuple(args, "OOO", &type, &refresh, &fetch)) return nullptr;
   tensor_type = reinterpret_cast<PyTypeObject*>(Py_NewRef(type));
+  tensor_type->tp_dealloc = tensor_dealloc;  // which leaves nothing to do: the class adds no member of its own
   Py_XSETREF(refresh_view, Py_NewRef(refresh));
   Py_XSETREF(fetched, Py_NewRef(fetch));
   Py_RETURN_NONE;
@@ -390,6 +389,39 @@ PyMethodDef functions[] = {
 }  // namespace
 
 PyObject* wrap(Array array) { return allocate(tensor_type, std::move(array)); }
+
+PyObject* edges_of(PyObject* const* args, Py_ssize_t n) {
+  bool any = false;
+  if (grad_enabled)
+    for (Py_ssize_t i = 0; i < n && !any; ++i) {
+      if (!is_tensor(args[i])) continue;
+      if (!freshen(args[i])) return nullptr;
+      any = needs_grad(as_tensor(args[i]));
+    }
+  PyObject* out = PyTuple_New(any ? n : 0);
+  if (!any || !out) return out;
+  bool on_cpu = false, on_device = false;
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* o = args[i];
+    bool given = is_tensor(o);
+    if (given) (as_tensor(o)->array.device().type == DeviceType::Cpu ? on_cpu : on_device) = true;
+    PyObject* edge = given ? edge_of(o) : Py_NewRef(Py_None);
+    if (!edge) {
+      Py_DECREF(out);
+      return nullptr;
+    }
+    PyTuple_SET_ITEM(out, i, edge);
+  }
+  if (on_cpu && on_device && !fetch_edges(args, out)) Py_CLEAR(out);
+  return out;
+}
+
+void attach_output(PyObject* tensor, PyObject* node, int output) {
+  TensorObject* t = as_tensor(tensor);
+  if (!is_floating(t->array.dtype())) return;
+  Py_XSETREF(t->node, Py_NewRef(node));
+  t->output = output;
+}
 
 void bind_tensor(pybind11::module_& m) {
   tensor_base = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));

@@ -13,6 +13,7 @@ struct TensorObject {
   PyObject* node;   // the Op that made it
   PyObject* view;   // for a view: (parent, the parent's node then, Op class, arguments)
   PyObject* hooks;  // of a leaf: {id: function}
+  PyObject* weak_references;
   int output;       // which of the node's outputs it is
   bool requires_grad;
 };

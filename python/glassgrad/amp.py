@@ -78,7 +78,7 @@ def _enter(setting: Setting) -> None:
     _thread.setting = setting
     with _lock:
         _regions += 1
-        graph.casting = cast_operands
+        graph.set_casting(cast_operands)
 
 
 def _leave() -> None:
@@ -89,7 +89,7 @@ def _leave() -> None:
     with _lock:
         _regions -= 1
         if _regions == 0:
-            graph.casting = None
+            graph.set_casting(None)
 
 
 def current_setting() -> Setting:

@@ -76,7 +76,7 @@ class Tensor(core.TensorBase):
             [ 9., 13.]])
     """
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ()
     __array_priority__ = 1000  # numpy's operators give way to ours
     __hash__ = object.__hash__
 
@@ -857,8 +857,7 @@ class Tensor(core.TensorBase):
     outer = ops.matmul.outer
     vdot = ops.matmul.vdot
 
-    def __matmul__(self, other: Any) -> Any:
-        return ops.matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+    __matmul__ = core.operator_of(ops.matmul.matmul)
 
     def __rmatmul__(self, other: Any) -> Any:
         return ops.matmul.matmul(other, self) if isinstance(other, Tensor) else NotImplemented

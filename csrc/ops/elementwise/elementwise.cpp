@@ -53,21 +53,29 @@ template <int N> Array result(const Dims& shape, DType dtype, Device device, con
   return Array::empty(shape, dtype, device);
 }
 
+// The loop over dense arrays of one shape.
+template <int N> Loop<N + 1> flat_loop(const Array& y, const Array* const (&operands)[N]) {
+  Loop<N + 1> loop;
+  loop.ndim = 1;
+  loop.numel = loop.shape[0] = y.numel();
+  for (int k = 0; k <= N; ++k) {
+    const Array& x = k ? *operands[k - 1] : y;
+    loop.data[k] = x.bytes();
+    loop.dtype[k] = x.dtype();
+    loop.stride[k][0] = item_size(x.dtype());
+  }
+  return loop;
+}
+
 // The loop over y and operands of any shape that broadcasts to y's.
 template <int N> Loop<N + 1> loop_over(const Array& y, const Array* const (&operands)[N]) {
   bool simple = y.is_contiguous();
   for (const Array* x : operands)
     simple = simple && (x->ndim() == 0 || (x->shape() == y.shape() && x->is_contiguous()));
   if (simple) {
-    Loop<N + 1> loop;
-    loop.ndim = 1;
-    loop.numel = loop.shape[0] = y.numel();
-    for (int k = 0; k <= N; ++k) {
-      const Array& x = k ? *operands[k - 1] : y;
-      loop.data[k] = x.bytes();
-      loop.dtype[k] = x.dtype();
-      loop.stride[k][0] = k && x.ndim() == 0 && y.ndim() > 0 ? 0 : item_size(x.dtype());
-    }
+    Loop<N + 1> loop = flat_loop(y, operands);
+    for (int k = 1; k <= N; ++k)
+      if (operands[k - 1]->ndim() == 0 && y.ndim() > 0) loop.stride[k][0] = 0;
     return loop;
   }
   Array expanded[N];
@@ -117,6 +125,15 @@ template <int N> struct Together {
   }
 };
 
+// Dense operands of one shape and dtype on the CPU, as most small ones are: nothing to promote, broadcast or order.
+template <int N> bool alike(const Array* const (&x)[N]) {
+  bool same = true;
+  for (const Array* o : x)
+    same = same && o->dtype() == x[0]->dtype() && o->device() == Device{} && !o->weak() && o->is_contiguous() &&
+           o->shape() == x[0]->shape();
+  return same;
+}
+
 Array run_unary(Unary op, const Array& x, const double* params) {
   const Info& info = kUnary[int(op)];
   DType t = operand_dtype(info, x.dtype());
@@ -159,6 +176,12 @@ DType binary_dtype(Binary op, const Array& a, const Array& b) {
 
 Array run_binary(Binary op, const Array& a, const Array& b, const double* params) {
   const Info& info = kBinary[int(op)];
+  if (const Array* operands[] = {&a, &b}; alike(operands)) {
+    DType t = binary_dtype(op, a, b);
+    Array y = Array::empty(a.shape(), info.kind == Kind::Predicate ? DType::Bool : t);
+    elementwise_kernels({}).binary(op, compute_type(t), flat_loop(y, operands), 0, params);
+    return y;
+  }
   Dims shape = broadcast(info.name, a, b);
   DType t = binary_dtype(op, a, b);
   const Together<2> x(info.name, t, {&a, &b});

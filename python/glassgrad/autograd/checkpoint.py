@@ -52,8 +52,7 @@ class Recompute:
             )
         for old, new in zip(self.nodes, again):
             if old._saved is self:
-                old._saved = new._saved
-                old._versions, old._outputs = getattr(new, "_versions", []), getattr(new, "_outputs", {})
+                old._take_saved(new)
 
 
 def _segment(out: Any, args: tuple[Any, ...]) -> list[Op]:

@@ -123,7 +123,6 @@ class Function:
         ctx.arguments = len(args)
         ctx.materialize = True
         ctx.non_differentiable, ctx.dirty = set(), set()
-        ctx._saved = ()
         ctx.edges = core.edges(args)
         with no_grad():
             if cls.setup_context is Function.setup_context:

@@ -13,7 +13,6 @@ part of the graph with it at once, without the cyclic garbage collector. An edge
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union
 
@@ -23,32 +22,44 @@ if TYPE_CHECKING:
     from glassgrad.amp import Casts
     from glassgrad.tensor import Tensor
 
-__all__ = ["Edge", "Op", "View", "composite_backward", "recording", "unbroadcast"]
+__all__ = ["OUTPUT", "Edge", "Op", "View", "composite_backward", "direct", "recording", "unbroadcast"]
 
 Edge = Union[None, "Op", "tuple[Op, int]", "Tensor"]
 Gradients = Union[None, "Tensor", "tuple[Tensor | None, ...]"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_NOT_NEEDED = (False,) * 32
+OUTPUT = -1
 
 recording: Callable[[], bool] = core.is_grad_enabled  # whether ops are being recorded in this thread
 casting: Callable[[type[Op], tuple[Any, ...]], tuple[Any, ...]] | None = None  # casts, while a thread is in autocast
 
 
-class Op:
-    """A node of the graph: subclasses give `forward` and, under it, `backward`."""
+def set_casting(function: Callable[[type[Op], tuple[Any, ...]], tuple[Any, ...]] | None) -> None:
+    """What casts the arguments of ops that have a rule for autocast; None while no thread is in it."""
+    global casting
+    casting = function
+    core.set_casting(function)
 
-    __slots__ = ("__dict__", "__weakref__", "_outputs", "_saved", "_versions", "dtype", "edges", "hooks", "line")
 
-    edges: tuple[Edge, ...]
-    dtype: Any  # of the output, or a tuple of them
-    hooks: dict[int, dict[int, Callable[[Tensor], Tensor | None]]] | None
-    line: Any  # the user's (code, instruction) that recorded it
-    _saved: Any  # a tuple of tensors; None once backward has used it; a Recompute where it is checkpointed
-    _versions: list[int]
-    _outputs: dict[int, int]
+class Op(core.Node):
+    """A node of the graph: subclasses give `forward` and, under it, `backward`.
+
+    An op whose forward is one call of the core names it as its `kernel`, and as `saves` what backward will need:
+    pairs of an argument's place (OUTPUT for the result) and the argument for whose gradient it is kept (None: always).
+    What a node keeps, and `apply`, are the core's (csrc/python/graph.cpp):
+
+        apply(*args)     runs forward, and records the node where an argument needs a gradient
+        save(*tensors)   keeps inputs or outputs for backward; `saved` fails if they were changed in between
+        saved, params    what was saved, and the arguments after the last tensor
+        needs            whether each argument needs a gradient
+        by(i, dy)        dy summed over the axes along which argument i was stretched; None where it needs no gradient
+    """
+
+    __slots__ = ()
+
     name: ClassVar[str] = ""
-    kernel: ClassVar[Callable[..., Any] | None] = None  # all that forward does when nothing is recorded, if set
+    kernel: ClassVar[Callable[..., Any] | None] = None
+    saves: ClassVar[tuple[tuple[int, int | None], ...]] = ()
     autocast: ClassVar[Casts | None] = None  # what autocast does to the arguments
 
     def __init_subclass__(cls) -> None:
@@ -62,80 +73,6 @@ class Op:
     def backward(self, *dy: Any) -> Gradients:
         """Gives the gradient of the loss by each leading argument, from those by the outputs."""
         raise RuntimeError(f"{self.name}: this operation has no derivative")
-
-    @classmethod
-    def apply(cls, *args: Any) -> Any:
-        """Runs forward and records the node where a gradient is needed."""
-        if casting is not None and cls.autocast is not None:
-            args = casting(cls, args)
-        edges = core.edges(args)
-        if not edges and cls.kernel is not None:
-            return cls.kernel(*args)
-        op = cls()
-        op._saved = ()
-        op.edges = edges
-        out = op.forward(*args)
-        if edges:
-            op._record(out)
-        return out
-
-    def _record(self, out: Any) -> None:
-        self.hooks = None
-        outs = out if type(out) is tuple else (out,)
-        saved = self._saved
-        if saved:
-            # A node that held its own output would hold itself: it keeps an alias, and a note of which output it is.
-            self.line = _user_line()
-            self._versions = [0 if t is None else t._version for t in saved]
-            self._outputs = {}
-            for i, t in enumerate(saved):
-                for j, o in enumerate(outs):
-                    if t is o and t is not None:
-                        self._outputs[i] = j
-            if self._outputs:
-                self._saved = tuple(t._alias() if i in self._outputs else t for i, t in enumerate(saved))
-        for j, o in enumerate(outs):
-            core.attach(o, self, j)
-        self.dtype = out.dtype if outs[0] is out else tuple(o.dtype for o in outs)
-
-    def save(self, *tensors: Tensor | None) -> None:
-        """Keeps inputs or outputs for backward; reading them back fails if they were changed in between."""
-        self._saved = tensors
-
-    @property
-    def saved(self) -> tuple[Any, ...]:
-        """The saved tensors, in order, unchanged since they were saved."""
-        saved = self._saved
-        if saved is None:
-            raise RuntimeError(
-                f"{self.name}: backward ran through this part of the graph before, and what it had saved is freed; "
-                "pass retain_graph=True to the first backward"
-            )
-        if type(saved) is not tuple:  # checkpointed: computed again now
-            saved.restore()
-            saved = self._saved
-        if not self.edges or not saved:
-            return saved
-        for t, version in zip(saved, self._versions):
-            if t is not None and t._version != version:
-                raise _changed_error(self, t, version)
-        if self._outputs and recording():  # an output takes part in the graph of its own gradient
-            attached = list(saved)
-            for i, j in self._outputs.items():
-                attached[i] = saved[i]._alias()
-                core.attach(attached[i], self, j)
-            return tuple(attached)
-        return saved
-
-    @property
-    def needs(self) -> tuple[bool, ...]:
-        """Whether each argument needs a gradient."""
-        return tuple([edge is not None for edge in self.edges]) or _NOT_NEEDED
-
-    def release(self) -> None:
-        """Forgets what was saved: backward has used it."""
-        if self._saved != ():
-            self._saved = None
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
@@ -161,6 +98,14 @@ class View(Op):
             if o is not parent:
                 o._view = (parent, parent._node, cls, args[1:])
         return out
+
+
+def direct(op: type[Op]) -> Callable[[Function], Function]:
+    """Decorates a function that, called with its required arguments alone, is `op.apply` of them.
+
+    Such a call costs no frame of Python; any other is the function's.
+    """
+    return lambda function: core.direct(function, op)
 
 
 def unbroadcast(dy: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -223,18 +168,8 @@ class Fetch(Op):
 def fetched(edge: Edge, dtype: Any) -> Op:
     """The edge of a 0-d tensor of the CPU beside tensors of a device."""
     node = Fetch()
-    node._saved, node.edges, node.hooks, node.dtype = (), (edge,), None, dtype
+    node.edges, node.dtype = (edge,), dtype
     return node
-
-
-def _user_line() -> tuple[str, int] | None:
-    """Where the user's own code is: the innermost frame outside this package."""
-    frame = sys._getframe(3)
-    while frame is not None:
-        if not frame.f_globals.get("__name__", "").startswith("glassgrad."):
-            return frame.f_code, frame.f_lasti  # type: ignore[return-value]
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
 
 
 def _show_line(line: Any) -> str:
@@ -257,7 +192,7 @@ def note_change(x: Tensor) -> None:
     """Remembers the user's line that changes x in place, for the message of an error that may come much later."""
     if len(last_changes) > 1000:
         last_changes.clear()
-    last_changes[x.data_ptr() - x.storage_offset() * x.itemsize] = _user_line()
+    last_changes[x.data_ptr() - x.storage_offset() * x.itemsize] = core.user_line()
 
 
 def _changed_error(op: Op, t: Tensor, version: int) -> RuntimeError:
@@ -267,3 +202,6 @@ def _changed_error(op: Op, t: Tensor, version: int) -> RuntimeError:
         f"after it was saved (version {version}, now {t._version}); saved at {_show_line(op.line)}, changed at "
         f"{_show_line(changed)}; use the form without the trailing underscore there, or a clone()"
     )
+
+
+core.set_graph(Op.forward, unbroadcast, _changed_error)

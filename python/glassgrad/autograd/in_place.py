@@ -102,8 +102,7 @@ def _keep_operands(node: Op, x: Tensor) -> None:
     """What the op saved of x is about to be overwritten: the op gets a copy."""
     saved = node._saved
     if type(saved) is tuple and any(t is x for t in saved):
-        node._saved = tuple([t.detach().clone() if t is x else t for t in saved])
-        node._versions = [0 if t is x else version for t, version in zip(saved, node._versions)]
+        node._replace_saved(x, x.detach().clone())
 
 
 def _kind(dtype: Any) -> int:
@@ -125,7 +124,6 @@ def refresh_view(x: Tensor) -> None:
     """Makes a view the output of a new node on its parent as it is now."""
     parent, _, view, args = x._view
     node = view()
-    node._saved = ()
     node.edges = core.edges((parent, *args))
     output = x._output
     x._node = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from glassgrad import _core as core
 from glassgrad.amp import Casts
-from glassgrad.autograd.graph import Op, unbroadcast
+from glassgrad.autograd.graph import Op, direct, unbroadcast
 from glassgrad.autograd.in_place import check_in_place, in_place, overwrite
 from glassgrad.ops._names import numpy_names
 from glassgrad.ops.elementwise import OfInput, OfOutput, erf, exp, tanh, where
@@ -195,6 +195,7 @@ class Threshold(OfInput):
         return where(x <= threshold, 0.0, dy)
 
 
+@direct(Sigmoid)
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + e^-input).
 
@@ -204,6 +205,7 @@ def sigmoid(input: Tensor) -> Tensor:
     return Sigmoid.apply(input)
 
 
+@direct(LogSigmoid)
 def logsigmoid(input: Tensor) -> Tensor:
     """ln(sigmoid(input)) = -ln(1 + e^-input).
 
@@ -230,6 +232,7 @@ def change(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
     return overwrite("inplace", input, output)
 
 
+@direct(Relu)
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(input, 0); the derivative at zero is zero.
 
@@ -387,6 +390,7 @@ def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     return Softplus.apply(input, beta, threshold)
 
 
+@direct(Softsign)
 def softsign(input: Tensor) -> Tensor:
     """input / (1 + |input|).
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeGuard, Union
 
 from glassgrad import _core as core
 from glassgrad.amp import Casts
-from glassgrad.autograd.graph import Op, recording, unbroadcast
+from glassgrad.autograd.graph import OUTPUT, Op, direct, recording, unbroadcast
 
 if TYPE_CHECKING:
     from glassgrad.tensor import Tensor
@@ -28,11 +28,7 @@ class OfInput(Op):
 
     kernel: ClassVar[Callable[..., Tensor]]
     fused: ClassVar[Callable[..., Tensor] | None] = None
-
-    def forward(self, x: Tensor, *params: Any) -> Tensor:
-        self.params = params
-        self.save(x)
-        return self.kernel(x, *params)
+    saves = ((0, 0),)
 
     def backward(self, dy: Tensor) -> Tensor:
         (kept,) = self.saved
@@ -48,11 +44,7 @@ class OfInput(Op):
 class OfOutput(OfInput):
     """y = f(x), whose derivative is a function of y."""
 
-    def forward(self, x: Tensor, *params: Any) -> Tensor:
-        self.params = params
-        y = self.kernel(x, *params)
-        self.save(y)
-        return y
+    saves = ((OUTPUT, 0),)
 
 
 class Flat(Op):
@@ -78,19 +70,14 @@ class OfTwo(Op):
 
     kernel: ClassVar[Callable[..., Tensor]]
 
-    def forward(self, a: Operand, b: Operand) -> Tensor:
-        self.numbers: tuple[Any, Any] = None if is_tensor(a) else a, None if is_tensor(b) else b
-        self.save(a if is_tensor(a) else None, b if is_tensor(b) else None)
-        return self.kernel(a, b)
+    saves = ((0, None), (1, None))
 
     def backward(self, dy: Tensor) -> Gradients:
-        a: Any
-        b: Any
-        a, b = (t if n is None else n for t, n in zip(self.saved, self.numbers))
+        a, b = self.saved
         want_a, want_b = self.edges[0] is not None, self.edges[1] is not None
         return (
-            unbroadcast(self.first(a, b, dy), a.shape) if want_a else None,
-            unbroadcast(self.second(a, b, dy), b.shape) if want_b else None,
+            self.by(0, self.first(a, b, dy)) if want_a else None,
+            self.by(1, self.second(a, b, dy)) if want_b else None,
         )
 
     def first(self, a: Any, b: Any, dy: Tensor) -> Tensor:
@@ -117,29 +104,20 @@ class Add(Op):
     """a + b"""
 
     kernel = core.add
-    alpha = 1.0
 
-    def forward(self, a: Operand, b: Operand) -> Tensor:
-        self.shapes = shape_of(a), shape_of(b)
-        return core.add(a, b)
-
-    # dL/da = dy, dL/db = alpha dy
+    # dL/da = dy, dL/db = dy
     def backward(self, dy: Tensor) -> Gradients:
-        db = None
-        if self.edges[1] is not None:
-            db = unbroadcast(dy if self.alpha == 1 else dy * self.alpha, self.shapes[1])
-        return (unbroadcast(dy, self.shapes[0]) if self.edges[0] is not None else None), db
+        return self.by(0, dy), self.by(1, dy)
 
 
-class AddScaled(Add):
+class AddScaled(Op):
     """a + alpha b"""
 
     kernel = core.add_scaled
 
-    def forward(self, a: Operand, b: Operand, alpha: float) -> Tensor:  # type: ignore[override]
-        self.shapes = shape_of(a), shape_of(b)
-        self.alpha = alpha
-        return core.add_scaled(a, b, alpha)
+    # dL/da = dy, dL/db = alpha dy
+    def backward(self, dy: Tensor) -> Gradients:
+        return self.by(0, dy), self.by(1, dy * self.params[-1]) if self.needs[1] else None
 
 
 class Sub(Op):
@@ -147,60 +125,37 @@ class Sub(Op):
 
     kernel = core.sub
 
-    def forward(self, a: Operand, b: Operand) -> Tensor:
-        self.shapes = shape_of(a), shape_of(b)
-        return core.sub(a, b)
-
     def backward(self, dy: Tensor) -> Gradients:
-        da, db = self.edges[0] is not None, self.edges[1] is not None
-        return unbroadcast(dy, self.shapes[0]) if da else None, unbroadcast(-dy, self.shapes[1]) if db else None
+        return self.by(0, dy), self.by(1, -dy) if self.needs[1] else None
 
 
 class Mul(Op):
     """a b"""
 
     kernel = core.mul
-
     # Each factor is kept only for the other's gradient: one that nobody needs may be changed in place afterwards.
-    def forward(self, a: Operand, b: Operand) -> Tensor:
-        self.shapes = shape_of(a), shape_of(b)
-        self.number: Any = b if not is_tensor(b) else a if not is_tensor(a) else None
-        if self.edges:
-            for_a, for_b = self.edges[0] is not None, self.edges[1] is not None
-            self.save(a if for_b and is_tensor(a) else None, b if for_a and is_tensor(b) else None)
-        return core.mul(a, b)
+    saves = ((0, 1), (1, 0))
 
     # dL/da = dy b, dL/db = dy a
     def backward(self, dy: Tensor) -> Gradients:
         a, b = self.saved
-        da = db = None
-        if self.edges[0] is not None:
-            da = unbroadcast(dy * (self.number if b is None else b), self.shapes[0])
-        if self.edges[1] is not None:
-            db = unbroadcast(dy * (self.number if a is None else a), self.shapes[1])
-        return da, db
+        return None if b is None else self.by(0, dy * b), None if a is None else self.by(1, dy * a)
 
 
 class Div(Op):
     """y = a / b"""
 
     kernel = core.div
-
-    def forward(self, a: Operand, b: Operand) -> Tensor:
-        self.shapes = shape_of(a), shape_of(b)
-        self.numbers: tuple[Any, Any] = None if is_tensor(a) else a, None if is_tensor(b) else b
-        if self.edges:
-            self.save(a if self.edges[1] is not None and is_tensor(a) else None, b if is_tensor(b) else None)
-        return core.div(a, b)
+    saves = ((0, 1), (1, None))
 
     # dL/da = dy / b, dL/db = -dy a / b^2
     def backward(self, dy: Tensor) -> Gradients:
-        a, b = (t if n is None else n for t, n in zip(self.saved, self.numbers))
-        da = unbroadcast(dy / b, self.shapes[0]) if self.edges[0] is not None else None
+        a, b = self.saved
+        da = self.by(0, dy / b) if self.edges[0] is not None else None
         if self.edges[1] is None:
             return da, None
         db = -dy * (a / b / b) if recording() else core.div_backward(a, b, dy)
-        return da, unbroadcast(db, self.shapes[1])
+        return da, self.by(1, db)
 
 
 class NumberOver(Div):
@@ -213,9 +168,6 @@ class Neg(Op):
     """-x"""
 
     kernel = core.neg
-
-    def forward(self, x: Tensor) -> Tensor:
-        return core.neg(x)
 
     def backward(self, dy: Tensor) -> Tensor:
         return -dy
@@ -941,6 +893,7 @@ class Sinc(OfInput):
 # Functions: arithmetic -----------------------------------------------------------------------------------------------
 
 
+@direct(Add)
 def add(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """input + alpha * other, broadcast; for bool, "or".
 
@@ -953,6 +906,7 @@ def add(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     return AddScaled.apply(input, other, alpha)
 
 
+@direct(Sub)
 def sub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """input - alpha * other, broadcast; bool operands raise TypeError.
 
@@ -996,6 +950,7 @@ def check_alpha(op: str, input: Operand, other: Operand, alpha: float) -> None:
         raise RuntimeError(f"{op}: alpha is {alpha}; for whole numbers it must be one as well")
 
 
+@direct(Mul)
 def mul(input: Tensor, other: Operand) -> Tensor:
     """input * other, broadcast; for bool, "and".
 
@@ -1025,6 +980,7 @@ def div(input: Tensor, other: Operand, *, rounding_mode: str | None = None) -> T
     raise RuntimeError(f"div: rounding_mode is {rounding_mode!r}; it must be None, 'trunc' or 'floor'")
 
 
+@direct(Div)
 def true_divide(input: Tensor, other: Operand) -> Tensor:
     """input / other, never rounded to whole numbers.
 
@@ -1041,6 +997,7 @@ def rtruediv(input: Tensor, other: Operand) -> Tensor:
     return Reciprocal.apply(input) if other == 1 else NumberOver.apply(other, input)
 
 
+@direct(DivFloor)
 def floor_divide(input: Tensor, other: Operand) -> Tensor:
     """floor(input / other), broadcast; whole numbers stay whole and raise RuntimeError when divided by zero.
 
@@ -1055,6 +1012,7 @@ def rfloordiv(input: Tensor, other: Operand) -> Tensor:
     return DivFloor.apply(other, input)
 
 
+@direct(Remainder)
 def remainder(input: Operand, other: Operand) -> Tensor:
     """input - other * floor(input / other): the remainder with the divisor's sign, as Python's %.
 
@@ -1069,6 +1027,7 @@ def rmod(input: Tensor, other: Operand) -> Tensor:
     return Remainder.apply(other, input)
 
 
+@direct(Fmod)
 def fmod(input: Tensor, other: Operand) -> Tensor:
     """input - other * trunc(input / other): the remainder with the dividend's sign, as C's fmod.
 
@@ -1078,6 +1037,7 @@ def fmod(input: Tensor, other: Operand) -> Tensor:
     return Fmod.apply(input, other)
 
 
+@direct(Neg)
 def neg(input: Tensor) -> Tensor:
     """-input; bool raises TypeError.
 
@@ -1228,6 +1188,7 @@ def where_method(self: Tensor, condition: Tensor, other: Operand) -> Tensor:
     return Where.apply(self, other, condition)
 
 
+@direct(Maximum)
 def maximum(input: Tensor, other: Tensor) -> Tensor:
     """The larger of two elements, NaN where either is; equal ones share the gradient.
 
@@ -1237,6 +1198,7 @@ def maximum(input: Tensor, other: Tensor) -> Tensor:
     return Maximum.apply(input, other)
 
 
+@direct(Minimum)
 def minimum(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of two elements, NaN where either is; equal ones share the gradient.
 
@@ -1246,6 +1208,7 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
     return Minimum.apply(input, other)
 
 
+@direct(Fmax)
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The larger of two elements, ignoring NaN.
 
@@ -1255,6 +1218,7 @@ def fmax(input: Tensor, other: Tensor) -> Tensor:
     return Fmax.apply(input, other)
 
 
+@direct(Fmin)
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of two elements, ignoring NaN.
 
@@ -1581,6 +1545,7 @@ def equal(input: Tensor, other: Tensor) -> bool:
 # Functions: signs and rounding ---------------------------------------------------------------------------------------
 
 
+@direct(Abs)
 def abs(input: Tensor) -> Tensor:
     """|input|; the derivative at zero is zero.
 
@@ -1590,6 +1555,7 @@ def abs(input: Tensor) -> Tensor:
     return Abs.apply(input)
 
 
+@direct(Sign)
 def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1 with the sign of input; its derivative is zero.
 
@@ -1599,6 +1565,7 @@ def sign(input: Tensor) -> Tensor:
     return Sign.apply(input)
 
 
+@direct(Copysign)
 def copysign(input: Tensor, other: Operand) -> Tensor:
     """|input| with the sign of other.
 
@@ -1608,6 +1575,7 @@ def copysign(input: Tensor, other: Operand) -> Tensor:
     return Copysign.apply(input, other)
 
 
+@direct(Floor)
 def floor(input: Tensor) -> Tensor:
     """The largest whole number not above input.
 
@@ -1617,6 +1585,7 @@ def floor(input: Tensor) -> Tensor:
     return Floor.apply(input)
 
 
+@direct(Ceil)
 def ceil(input: Tensor) -> Tensor:
     """The smallest whole number not below input.
 
@@ -1639,6 +1608,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     return RoundDecimals.apply(input, 10.0 ** (decimals if decimals > 0 else -decimals), decimals < 0)
 
 
+@direct(Trunc)
 def trunc(input: Tensor) -> Tensor:
     """input without its fraction.
 
@@ -1648,6 +1618,7 @@ def trunc(input: Tensor) -> Tensor:
     return Trunc.apply(input)
 
 
+@direct(Frac)
 def frac(input: Tensor) -> Tensor:
     """input - trunc(input), with the sign of input; floating dtypes.
 
@@ -1676,6 +1647,7 @@ def nan_to_num(
 # Functions: exponentials, logarithms, roots --------------------------------------------------------------------------
 
 
+@direct(Exp)
 def exp(input: Tensor) -> Tensor:
     """e^input.
 
@@ -1685,6 +1657,7 @@ def exp(input: Tensor) -> Tensor:
     return Exp.apply(input)
 
 
+@direct(Exp2)
 def exp2(input: Tensor) -> Tensor:
     """2^input.
 
@@ -1694,6 +1667,7 @@ def exp2(input: Tensor) -> Tensor:
     return Exp2.apply(input)
 
 
+@direct(Expm1)
 def expm1(input: Tensor) -> Tensor:
     """e^input - 1, precise near zero.
 
@@ -1703,6 +1677,7 @@ def expm1(input: Tensor) -> Tensor:
     return Expm1.apply(input)
 
 
+@direct(Log)
 def log(input: Tensor) -> Tensor:
     """ln(input): minus infinity at zero, NaN below.
 
@@ -1712,6 +1687,7 @@ def log(input: Tensor) -> Tensor:
     return Log.apply(input)
 
 
+@direct(Log2)
 def log2(input: Tensor) -> Tensor:
     """log2(input), exact for powers of two.
 
@@ -1721,6 +1697,7 @@ def log2(input: Tensor) -> Tensor:
     return Log2.apply(input)
 
 
+@direct(Log10)
 def log10(input: Tensor) -> Tensor:
     """log10(input).
 
@@ -1730,6 +1707,7 @@ def log10(input: Tensor) -> Tensor:
     return Log10.apply(input)
 
 
+@direct(Log1p)
 def log1p(input: Tensor) -> Tensor:
     """ln(1 + input), precise near zero.
 
@@ -1739,6 +1717,7 @@ def log1p(input: Tensor) -> Tensor:
     return Log1p.apply(input)
 
 
+@direct(Sqrt)
 def sqrt(input: Tensor) -> Tensor:
     """The square root, NaN below zero; the derivative at zero is infinite.
 
@@ -1748,6 +1727,7 @@ def sqrt(input: Tensor) -> Tensor:
     return Sqrt.apply(input)
 
 
+@direct(Rsqrt)
 def rsqrt(input: Tensor) -> Tensor:
     """1 / sqrt(input).
 
@@ -1757,6 +1737,7 @@ def rsqrt(input: Tensor) -> Tensor:
     return Rsqrt.apply(input)
 
 
+@direct(Reciprocal)
 def reciprocal(input: Tensor) -> Tensor:
     """1 / input.
 
@@ -1766,6 +1747,7 @@ def reciprocal(input: Tensor) -> Tensor:
     return Reciprocal.apply(input)
 
 
+@direct(Xlogy)
 def xlogy(input: Operand, other: Operand) -> Tensor:
     """input * ln(other), zero where input is (unless other is NaN).
 
@@ -1775,6 +1757,7 @@ def xlogy(input: Operand, other: Operand) -> Tensor:
     return Xlogy.apply(input, other)
 
 
+@direct(Logaddexp)
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """ln(e^input + e^other), without overflow.
 
@@ -1784,6 +1767,7 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     return Logaddexp.apply(input, other)
 
 
+@direct(Logaddexp2)
 def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     """log2(2^input + 2^other), without overflow.
 
@@ -1793,6 +1777,7 @@ def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     return Logaddexp2.apply(input, other)
 
 
+@direct(Hypot)
 def hypot(input: Tensor, other: Tensor) -> Tensor:
     """(input^2 + other^2)^(1/2), without overflow.
 
@@ -1805,6 +1790,7 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
 # Functions: trigonometric and hyperbolic -----------------------------------------------------------------------------
 
 
+@direct(Sin)
 def sin(input: Tensor) -> Tensor:
     """The sine of an angle in radians.
 
@@ -1814,6 +1800,7 @@ def sin(input: Tensor) -> Tensor:
     return Sin.apply(input)
 
 
+@direct(Cos)
 def cos(input: Tensor) -> Tensor:
     """The cosine of an angle in radians.
 
@@ -1823,6 +1810,7 @@ def cos(input: Tensor) -> Tensor:
     return Cos.apply(input)
 
 
+@direct(Tan)
 def tan(input: Tensor) -> Tensor:
     """The tangent of an angle in radians.
 
@@ -1832,6 +1820,7 @@ def tan(input: Tensor) -> Tensor:
     return Tan.apply(input)
 
 
+@direct(Asin)
 def asin(input: Tensor) -> Tensor:
     """The angle in [-pi/2, pi/2] whose sine is input; NaN outside [-1, 1].
 
@@ -1841,6 +1830,7 @@ def asin(input: Tensor) -> Tensor:
     return Asin.apply(input)
 
 
+@direct(Acos)
 def acos(input: Tensor) -> Tensor:
     """The angle in [0, pi] whose cosine is input; NaN outside [-1, 1].
 
@@ -1850,6 +1840,7 @@ def acos(input: Tensor) -> Tensor:
     return Acos.apply(input)
 
 
+@direct(Atan)
 def atan(input: Tensor) -> Tensor:
     """The angle in [-pi/2, pi/2] whose tangent is input.
 
@@ -1859,6 +1850,7 @@ def atan(input: Tensor) -> Tensor:
     return Atan.apply(input)
 
 
+@direct(Atan2)
 def atan2(input: Tensor, other: Tensor) -> Tensor:
     """The angle in [-pi, pi] of the point with x = other and y = input.
 
@@ -1868,6 +1860,7 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
     return Atan2.apply(input, other)
 
 
+@direct(Sinh)
 def sinh(input: Tensor) -> Tensor:
     """(e^input - e^-input) / 2.
 
@@ -1877,6 +1870,7 @@ def sinh(input: Tensor) -> Tensor:
     return Sinh.apply(input)
 
 
+@direct(Cosh)
 def cosh(input: Tensor) -> Tensor:
     """(e^input + e^-input) / 2.
 
@@ -1886,6 +1880,7 @@ def cosh(input: Tensor) -> Tensor:
     return Cosh.apply(input)
 
 
+@direct(Tanh)
 def tanh(input: Tensor) -> Tensor:
     """sinh(input) / cosh(input).
 
@@ -1895,6 +1890,7 @@ def tanh(input: Tensor) -> Tensor:
     return Tanh.apply(input)
 
 
+@direct(Asinh)
 def asinh(input: Tensor) -> Tensor:
     """The inverse of sinh.
 
@@ -1904,6 +1900,7 @@ def asinh(input: Tensor) -> Tensor:
     return Asinh.apply(input)
 
 
+@direct(Acosh)
 def acosh(input: Tensor) -> Tensor:
     """The inverse of cosh; NaN below 1.
 
@@ -1913,6 +1910,7 @@ def acosh(input: Tensor) -> Tensor:
     return Acosh.apply(input)
 
 
+@direct(Atanh)
 def atanh(input: Tensor) -> Tensor:
     """The inverse of tanh; NaN outside [-1, 1].
 
@@ -1943,6 +1941,7 @@ def rad2deg(input: Tensor) -> Tensor:
 # Functions: special --------------------------------------------------------------------------------------------------
 
 
+@direct(Erf)
 def erf(input: Tensor) -> Tensor:
     """2/sqrt(pi) times the integral of e^(-t^2) from 0 to input.
 
@@ -1952,6 +1951,7 @@ def erf(input: Tensor) -> Tensor:
     return Erf.apply(input)
 
 
+@direct(Erfc)
 def erfc(input: Tensor) -> Tensor:
     """1 - erf(input), precise where that is small.
 
@@ -1961,6 +1961,7 @@ def erfc(input: Tensor) -> Tensor:
     return Erfc.apply(input)
 
 
+@direct(Erfinv)
 def erfinv(input: Tensor) -> Tensor:
     """The inverse of erf: infinite at -1 and 1, NaN outside.
 
@@ -1970,6 +1971,7 @@ def erfinv(input: Tensor) -> Tensor:
     return Erfinv.apply(input)
 
 
+@direct(Lgamma)
 def lgamma(input: Tensor) -> Tensor:
     """ln |Gamma(input)|.
 
@@ -1979,6 +1981,7 @@ def lgamma(input: Tensor) -> Tensor:
     return Lgamma.apply(input)
 
 
+@direct(Digamma)
 def digamma(input: Tensor) -> Tensor:
     """The derivative of ln Gamma.
 
@@ -2004,6 +2007,7 @@ def polygamma_method(self: Tensor, n: int) -> Tensor:
     return polygamma(n, self)
 
 
+@direct(Sinc)
 def sinc(input: Tensor) -> Tensor:
     """sin(pi input) / (pi input), 1 at zero.
 

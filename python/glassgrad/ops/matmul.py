@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from glassgrad import _core as core
 from glassgrad.amp import Casts
-from glassgrad.autograd.graph import Op, composite_backward, recording, unbroadcast
+from glassgrad.autograd.graph import Op, composite_backward, direct, recording, unbroadcast
 from glassgrad.ops._names import numpy_names
 
 if TYPE_CHECKING:
@@ -95,13 +95,11 @@ def product_gradients(
 
 
 class MatMul(Op):
-    """z = x y by one of the core's products, which differ only in the shapes they take."""
+    """z = x y, batches broadcast."""
 
     autocast = Casts(cpu="lower", gpu="lower")
-
-    def forward(self, x: Tensor, y: Tensor, product: Any) -> Tensor:
-        self.save(x, y)
-        return product(x, y)
+    kernel = core.matmul
+    saves = ((0, None), (1, None))
 
     def backward(self, dz: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, y = self.saved
@@ -109,18 +107,33 @@ class MatMul(Op):
         return product_gradients(x, y, dz, needs[0], needs[1])
 
 
+class MM(MatMul):
+    """z = x y for two matrices."""
+
+    kernel = core.mm
+
+
+class BMM(MatMul):
+    """z = x y for two batches of matrices."""
+
+    kernel = core.bmm
+
+
 class MatVec(MatMul):
     """z = x y for a matrix x and a vector y."""
 
     autocast = Casts(gpu="lower")
+    kernel = core.mv
 
 
 class Dot(MatMul):
     """z = x y for vectors."""
 
     autocast = Casts(gpu="widest")
+    kernel = core.dot
 
 
+@direct(MatMul)
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The product of matrices, z_ij = sum_k x_ik y_kj, over any batch axes: `input @ other`.
 
@@ -132,43 +145,47 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     >>> gg.matmul(gg.tensor([[1.0, 2.0], [3.0, 4.0]]), gg.tensor([1.0, 1.0]))
     tensor([3., 7.])
     """
-    return MatMul.apply(input, other, core.matmul)
+    return MatMul.apply(input, other)
 
 
+@direct(MM)
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices (M, K) and (K, N); nothing broadcasts.
 
     >>> gg.mm(gg.tensor([[1.0, 2.0]]), gg.tensor([[3.0], [4.0]]))
     tensor([[11.]])
     """
-    return MatMul.apply(input, mat2, core.mm)
+    return MM.apply(input, mat2)
 
 
+@direct(BMM)
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices, (B, M, K) and (B, K, N); nothing broadcasts.
 
     >>> gg.bmm(gg.ones(2, 1, 3), gg.ones(2, 3, 1)).flatten()
     tensor([3., 3.])
     """
-    return MatMul.apply(input, mat2, core.bmm)
+    return BMM.apply(input, mat2)
 
 
+@direct(MatVec)
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix (M, K) and a vector (K,).
 
     >>> gg.mv(gg.tensor([[1.0, 2.0], [3.0, 4.0]]), gg.tensor([1.0, 1.0]))
     tensor([3., 7.])
     """
-    return MatVec.apply(input, vec, core.mv)
+    return MatVec.apply(input, vec)
 
 
+@direct(Dot)
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The scalar product sum_k x_k y_k of two vectors.
 
     >>> gg.dot(gg.tensor([1.0, 2.0]), gg.tensor([3.0, 4.0]))
     tensor(11.)
     """
-    return Dot.apply(input, tensor, core.dot)
+    return Dot.apply(input, tensor)
 
 
 def vdot(input: Tensor, other: Tensor) -> Tensor:
@@ -303,10 +320,8 @@ class Linear(Op):
     """y = x W^T + b for x (..., in), W (out, in), b (out)."""
 
     autocast = Casts(cpu="lower", gpu="lower")
-
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        self.save(x, weight)
-        return core.linear(x, weight, bias)
+    kernel = core.linear
+    saves = ((0, 1), (1, 0))
 
     # With all leading axes as rows, y = x W^T + b: dx = dy W, dW = dy^T x, db = the sum of dy's rows.
     def backward(self, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
