@@ -396,9 +396,7 @@ PyObject* take_saved(PyObject* self, PyObject* other) {
 }
 
 PyObject* release(PyObject* self, PyObject*) {
-  NodeObject* node = as_node(self);
-  bool empty = node->saved && PyTuple_CheckExact(node->saved) && PyTuple_GET_SIZE(node->saved) == 0;
-  if (!empty) Py_XSETREF(node->saved, Py_NewRef(Py_None));
+  release_saved(as_node(self));
   Py_RETURN_NONE;
 }
 
@@ -650,6 +648,11 @@ PyTypeObject* make_type(PyType_Spec* spec) {
 }
 
 }  // namespace
+
+void release_saved(NodeObject* node) {
+  bool empty = node->saved && PyTuple_CheckExact(node->saved) && PyTuple_GET_SIZE(node->saved) == 0;
+  if (!empty) Py_XSETREF(node->saved, Py_NewRef(Py_None));
+}
 
 void bind_graph(pybind11::module_& m) {
   s_kernel = PyUnicode_InternFromString("kernel");

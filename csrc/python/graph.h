@@ -33,6 +33,8 @@ extern PyTypeObject* node_base;  // Node
 
 // The edges of an op's arguments, or an empty tuple when nothing is recorded: a new reference.
 PyObject* edges_of(PyObject* const* args, Py_ssize_t n);
+PyObject* edge_of(PyObject* tensor);   // None where it needs no gradient: a new reference
+void release_saved(NodeObject* node);  // backward has used it
 void attach_output(PyObject* tensor, PyObject* node, int output);
 
 }  // namespace gg::python

@@ -15,6 +15,7 @@ namespace python {
 void bind_types(pybind11::module_& m);
 void bind_tensor(pybind11::module_& m);
 void bind_graph(pybind11::module_& m);
+void bind_engine(pybind11::module_& m);
 void bind_interop(pybind11::module_& m);
 }  // namespace python
 
@@ -175,6 +176,7 @@ PYBIND11_MODULE(_core, m) {
   python::bind_types(m);
   python::bind_tensor(m);
   python::bind_graph(m);
+  python::bind_engine(m);
   python::bind_interop(m);
   python::def<&use_threads>(m, "set_num_threads", {"n"});
   python::def<&threads>(m, "get_num_threads", {});

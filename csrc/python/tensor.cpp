@@ -107,17 +107,6 @@ bool freshen(PyObject* self) {
 
 bool needs_grad(TensorObject* t) { return t->requires_grad || t->node; }
 
-// What a node keeps of an input: its node and output, the input itself if it is a leaf, None if it needs no gradient.
-PyObject* edge_of(PyObject* self) {
-  if (!freshen(self)) return nullptr;
-  TensorObject* t = as_tensor(self);
-  if (t->node) {
-    if (t->output == 0) return Py_NewRef(t->node);
-    return Py_BuildValue("(Oi)", t->node, t->output);
-  }
-  return Py_NewRef(t->requires_grad ? self : Py_None);
-}
-
 PyObject* get_shape(PyObject* self, void*) { return to_python(as_tensor(self)->array.shape()); }
 PyObject* get_dtype(PyObject* self, void*) { return dtype_object(as_tensor(self)->array.dtype()); }
 PyObject* get_device(PyObject* self, void*) { return device_object(as_tensor(self)->array.device()); }
@@ -277,15 +266,6 @@ PyObject* set_data(PyObject* self, PyObject* other) {
   }
 }
 
-// Whether this object alone holds its dense storage, so that the caller may keep it instead of a copy. `held` is how
-// many references the caller itself has.
-PyObject* owns_storage(PyObject* self, PyObject* held) {
-  const Array& a = as_tensor(self)->array;
-  bool alone = Py_REFCNT(self) <= PyLong_AsLong(held) && a.storage()->refs.load() == 1 && !a.storage()->owner &&
-               a.is_contiguous();
-  return PyBool_FromLong(alone);
-}
-
 PyMethodDef methods[] = {
     {"numel", numel, METH_NOARGS, "The number of elements."},
     {"nelement", numel, METH_NOARGS, "The number of elements."},
@@ -297,7 +277,6 @@ PyMethodDef methods[] = {
     {"item", item, METH_NOARGS, "The only element, as a Python number."},
     {"_alias", alias, METH_NOARGS, "The same elements without the graph."},
     {"_set_data", set_data, METH_O, "Takes over another tensor's elements."},
-    {"_owns_storage", owns_storage, METH_O, "Whether this object alone holds its dense storage."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -389,6 +368,24 @@ PyMethodDef functions[] = {
 }  // namespace
 
 PyObject* wrap(Array array) { return allocate(tensor_type, std::move(array)); }
+
+bool owns_storage(PyObject* tensor) {
+  const Array& a = as_tensor(tensor)->array;
+  return a.storage()->refs.load() == 1 && !a.storage()->owner && a.is_contiguous();
+}
+
+bool set_gradient(PyObject* tensor, PyObject* value) { return set_grad(tensor, value, nullptr) == 0; }
+
+// What a node keeps of an input: its node and output, the input itself if it is a leaf, None if it needs no gradient.
+PyObject* edge_of(PyObject* self) {
+  if (!freshen(self)) return nullptr;
+  TensorObject* t = as_tensor(self);
+  if (t->node) {
+    if (t->output == 0) return Py_NewRef(t->node);
+    return Py_BuildValue("(Oi)", t->node, t->output);
+  }
+  return Py_NewRef(t->requires_grad ? self : Py_None);
+}
 
 PyObject* edges_of(PyObject* const* args, Py_ssize_t n) {
   bool any = false;

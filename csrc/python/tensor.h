@@ -14,7 +14,7 @@ struct TensorObject {
   PyObject* view;   // for a view: (parent, the parent's node then, Op class, arguments)
   PyObject* hooks;  // of a leaf: {id: function}
   PyObject* weak_references;
-  int output;       // which of the node's outputs it is
+  int output;  // which of the node's outputs it is
   bool requires_grad;
 };
 
@@ -23,6 +23,9 @@ extern PyTypeObject* tensor_type;  // Tensor, once python/glassgrad/tensor.py ha
 
 inline bool is_tensor(PyObject* o) { return Py_TYPE(o) == tensor_type || PyObject_TypeCheck(o, tensor_base); }
 inline TensorObject* as_tensor(PyObject* o) { return reinterpret_cast<TensorObject*>(o); }
+
+bool owns_storage(PyObject* tensor);                   // alone, and dense: its memory may be taken over with the object
+bool set_gradient(PyObject* tensor, PyObject* value);  // false with Python's error set
 
 PyObject* wrap(Array array);  // a new Tensor; throws where Python cannot allocate
 

@@ -163,6 +163,11 @@ Array addmm(const std::string& name, const Array& input, const Array& a, const A
   return out;
 }
 
+// Whether weight is a matrix and bias, if there is one, has an element for each of its rows.
+bool linear_fits(const Array& weight, const std::optional<Array>& bias) {
+  return weight.ndim() == 2 && (!bias || (bias->ndim() == 1 && bias->size(0) == weight.size(0)));
+}
+
 // y = x W^T + b for x (..., in), W (out, in) or (in), b (out).
 Array linear(const Array& x, const Array& weight, const std::optional<Array>& bias) {
   check<ShapeError>(weight.ndim() == 2 || (weight.ndim() == 1 && !bias) || (weight.ndim() == 1 && bias->ndim() == 0),
@@ -184,6 +189,10 @@ Array linear(const Array& x, const Array& weight, const std::optional<Array>& bi
   matrix.push(weight.ndim() == 2 ? weight.size(0) : 1);
   if (matrix.n == 1) matrix.insert(0, 1);
   Array out = Array::empty(matrix, x.dtype(), x.device());
+  if (weight.ndim() == 2 && x.ndim() > 1) {
+    product(x, weight.transpose(0, 1), bias ? *bias : Array(), 1, 1, out);
+    return out;
+  }
   Array rows = weight.ndim() == 2 ? weight : as_matrix(weight, true);
   product(as_matrix(x, true), rows.transpose(0, 1), bias ? *bias : Array(), 1, 1, out);
   return out.view(shape, contiguous_strides(shape));
@@ -260,6 +269,7 @@ void bind_matmul(pybind11::module_& m) {
   python::def<&mv>(m, "mv", {"input", "vec"});
   python::def<&dot>(m, "dot", {"input", "tensor"});
   python::def<&addmm>(m, "addmm", {"op", "input", "a", "b", "beta", "alpha"});
+  python::def<&linear_fits>(m, "linear_fits", {"weight", "bias"});
   python::def<&linear>(m, "linear", {"input", "weight", "bias"});
   python::def<&inverse>(m, "inverse", {"A"});
   python::def<&cdist_forward>(m, "cdist_forward", {"x1", "x2", "p"});

@@ -57,7 +57,7 @@ def _first_gradients(op: str, outputs: list[Any], given: Any) -> list[Any]:
                     f"{op}: grad can be implicitly created only for scalar outputs, and this one is {tuple(y.shape)}: "
                     "reduce it first, for example with .sum(), or pass its gradient"
                 )
-            gradients[i] = y._alias().new_ones(y.shape)
+            gradients[i] = core.full(y.shape, 1, y.dtype, y.device)
         elif not isinstance(dy, core.TensorBase):
             raise TypeError(f"{op}: a gradient must be a Tensor or None, got {type(dy).__name__}")
         elif dy.shape != y.shape:

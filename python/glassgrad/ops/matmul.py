@@ -75,6 +75,8 @@ def _rows(x: Tensor) -> Tensor:
 def product_gradients(
     x: Tensor, y: Tensor, dz: Tensor, needs_x: bool, needs_y: bool
 ) -> tuple[Tensor | None, Tensor | None]:
+    if x.ndim == 2 and y.ndim == 2:
+        return times_transposed(dz, y) if needs_x else None, transposed_times(x, dz) if needs_y else None
     x_shape, y_shape = x.shape, y.shape
     if y.ndim == 1:
         y, dz = y.unsqueeze(1), dz.unsqueeze(-1)
@@ -347,7 +349,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> F.linear(gg.tensor([1.0, 2.0]), gg.tensor([[1.0, 0.0], [1.0, 1.0]]), gg.tensor([0.5, 0.5]))
     tensor([1.5000, 3.5000])
     """
-    if weight.ndim == 1 or (bias is not None and bias.shape != weight.shape[:1]):
+    if not core.linear_fits(weight, bias):
         return _linear_in_parts(input, weight, bias)
     return Linear.apply(input, weight, bias)
 
