@@ -19,7 +19,15 @@ struct Dims {
   Dims(const Dims& other) { *this = other; }
   Dims& operator=(const Dims& other) {  // copies what is in use: most arrays have two axes of sixteen
     n = other.n;
-    for (int i = 0; i < n; ++i) v[i] = other.v[i];
+    switch (n) {  // without the call that a loop would become
+      case 4: v[3] = other.v[3]; [[fallthrough]];
+      case 3: v[2] = other.v[2]; [[fallthrough]];
+      case 2: v[1] = other.v[1]; [[fallthrough]];
+      case 1: v[0] = other.v[0]; [[fallthrough]];
+      case 0: break;
+      default:
+        for (int i = 0; i < n; ++i) v[i] = other.v[i];
+    }
     return *this;
   }
   static Dims filled(int n, int64_t value) {

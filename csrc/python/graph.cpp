@@ -496,6 +496,7 @@ struct FunctionObject {
   PyObject_HEAD vectorcallfunc call;
   PyObject* function;
   PyTypeObject* op;
+  PyObject* when;  // of the core, or null
   Py_ssize_t required;
   bool tensors_only;  // an operator that leaves what is no tensor to the other operand
 };
@@ -507,6 +508,12 @@ PyObject* function_call(PyObject* self, PyObject* const* args, size_t flagged, P
   Py_ssize_t n = PyVectorcall_NARGS(flagged);
   if (f->tensors_only && n == 2 && !(is_tensor(args[0]) && is_tensor(args[1]))) Py_RETURN_NOTIMPLEMENTED;
   if (n != f->required || names) return PyObject_Vectorcall(f->function, args, flagged, names);
+  if (f->when) {
+    PyObject* fits = PyObject_Vectorcall(f->when, args, size_t(n), nullptr);
+    if (!fits) return nullptr;
+    Py_DECREF(fits);  // True and False live on
+    if (fits != Py_True) return PyObject_Vectorcall(f->function, args, flagged, names);
+  }
   return apply_op(f->op, args, n);
 }
 
@@ -534,12 +541,14 @@ PyObject* function_reduce(PyObject* self, PyObject*) {
 int function_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(as_function(self)->function);
   Py_VISIT(as_function(self)->op);
+  Py_VISIT(as_function(self)->when);
   Py_VISIT(Py_TYPE(self));
   return 0;
 }
 int function_clear(PyObject* self) {
   Py_CLEAR(as_function(self)->function);
   Py_CLEAR(as_function(self)->op);
+  Py_CLEAR(as_function(self)->when);
   return 0;
 }
 void function_dealloc(PyObject* self) {
@@ -581,32 +590,38 @@ PyType_Spec function_spec = {
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
     function_slots};
 
-PyObject* make_function(PyObject* function, PyObject* op, Py_ssize_t required, bool tensors_only) {
+PyObject* make_function(PyObject* function, PyObject* op, PyObject* when, Py_ssize_t required, bool tensors_only) {
   PyObject* o = function_type->tp_alloc(function_type, 0);
   if (!o) return nullptr;
   FunctionObject* f = as_function(o);
   f->call = function_call;
   f->function = Py_NewRef(function);
   f->op = reinterpret_cast<PyTypeObject*>(Py_NewRef(op));
+  f->when = when && when != Py_None ? Py_NewRef(when) : nullptr;
   f->required = required;
   f->tensors_only = tensors_only;
   return o;
 }
 
-// direct(function, op): the Function.
+// direct(function, op, arguments, when): the Function.
 PyObject* direct(PyObject*, PyObject* args) {
-  PyObject *function, *op;
-  if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, &PyType_Type, &op)) return nullptr;
+  PyObject *function, *op, *when;
+  Py_ssize_t required;
+  if (!PyArg_ParseTuple(args, "O!O!nO", &PyFunction_Type, &function, &PyType_Type, &op, &required, &when))
+    return nullptr;
   PyObject* defaults = PyFunction_GetDefaults(function);
-  int count = reinterpret_cast<PyCodeObject*>(PyFunction_GetCode(function))->co_argcount;
-  return make_function(function, op, count - (defaults ? PyTuple_GET_SIZE(defaults) : 0), false);
+  if (required < 0) {
+    required = reinterpret_cast<PyCodeObject*>(PyFunction_GetCode(function))->co_argcount;
+    required -= defaults ? PyTuple_GET_SIZE(defaults) : 0;
+  }
+  return make_function(function, op, when, required, false);
 }
 
 // operator_of(function): the Function as an operator that gives NotImplemented for what is no tensor.
 PyObject* operator_of(PyObject*, PyObject* function) {
   if (Py_TYPE(function) != function_type) return PyErr_Format(PyExc_TypeError, "operator_of: needs a Function");
   FunctionObject* f = as_function(function);
-  return make_function(f->function, reinterpret_cast<PyObject*>(f->op), f->required, true);
+  return make_function(f->function, reinterpret_cast<PyObject*>(f->op), f->when, f->required, true);
 }
 
 PyObject* set_casting(PyObject*, PyObject* function) {

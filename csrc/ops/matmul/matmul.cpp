@@ -75,11 +75,37 @@ void product(const Array& a, const Array& b, const Array& d, double alpha, doubl
   matmul_kernels(out.device()).matmul(out.dtype(), q);
 }
 
+// The product of two matrices of the same dtype, either transposed where that is said, without views on the way.
+Array multiply_matrices(const char* op, const Array& x, const Array& y, bool transposed_x, bool transposed_y) {
+  int row = transposed_x ? 1 : 0, column = transposed_y ? 0 : 1;
+  MatmulProblem q{};
+  q.m = x.size(row);
+  q.n = y.size(column);
+  q.k = x.size(1 - row);
+  int64_t k_of_b = y.size(1 - column);
+  check<ShapeError>(q.k == k_of_b, op, ": x ", x, " and y ", y, ": inner dimensions ", q.k, " and ", k_of_b, " differ");
+  Array out = Array::empty({q.m, q.n}, x.dtype(), x.device());
+  if (out.numel() == 0) return out;
+  q.alpha = 1;
+  q.a = x.bytes();
+  q.b = y.bytes();
+  q.c = out.bytes();
+  q.a_row = x.strides()[row];
+  q.a_col = x.strides()[1 - row];
+  q.b_row = y.strides()[1 - column];
+  q.b_col = y.strides()[column];
+  q.c_row = q.n;
+  q.c_col = 1;
+  matmul_kernels(out.device()).matmul(out.dtype(), q);
+  return out;
+}
+
 // torch.matmul of operands as named: `transposed_a` takes a.mT and `transposed_b` b.mT, without a copy.
 Array multiply(const char* op, const Array& x, const Array& y, bool transposed_x, bool transposed_y) {
   check<ShapeError>(x.ndim() >= 1 && y.ndim() >= 1, op, ": x ", x, " and y ", y,
                     ": a 0-d operand has no inner dimension; multiply with *");
   check_operands(op, "x", x, "y", y);
+  if (x.ndim() == 2 && y.ndim() == 2) return multiply_matrices(op, x, y, transposed_x, transposed_y);
   Array a = as_matrix(x, true), b = as_matrix(y, false);
   if (transposed_x) a = a.transpose(a.ndim() - 2, a.ndim() - 1);
   if (transposed_y) b = b.transpose(b.ndim() - 2, b.ndim() - 1);
@@ -164,7 +190,7 @@ Array addmm(const std::string& name, const Array& input, const Array& a, const A
 }
 
 // Whether weight is a matrix and bias, if there is one, has an element for each of its rows.
-bool linear_fits(const Array& weight, const std::optional<Array>& bias) {
+bool linear_fits(const Array&, const Array& weight, const std::optional<Array>& bias) {
   return weight.ndim() == 2 && (!bias || (bias->ndim() == 1 && bias->size(0) == weight.size(0)));
 }
 
@@ -269,7 +295,7 @@ void bind_matmul(pybind11::module_& m) {
   python::def<&mv>(m, "mv", {"input", "vec"});
   python::def<&dot>(m, "dot", {"input", "tensor"});
   python::def<&addmm>(m, "addmm", {"op", "input", "a", "b", "beta", "alpha"});
-  python::def<&linear_fits>(m, "linear_fits", {"weight", "bias"});
+  python::def<&linear_fits>(m, "linear_fits", {"input", "weight", "bias"});
   python::def<&linear>(m, "linear", {"input", "weight", "bias"});
   python::def<&inverse>(m, "inverse", {"A"});
   python::def<&cdist_forward>(m, "cdist_forward", {"x1", "x2", "p"});

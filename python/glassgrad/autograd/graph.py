@@ -100,12 +100,15 @@ class View(Op):
         return out
 
 
-def direct(op: type[Op]) -> Callable[[Function], Function]:
+def direct(
+    op: type[Op], arguments: int | None = None, when: Callable[..., bool] | None = None
+) -> Callable[[Function], Function]:
     """Decorates a function that, called with its required arguments alone, is `op.apply` of them.
 
-    Such a call costs no frame of Python; any other is the function's.
+    Such a call costs no frame of Python; any other is the function's. `arguments` is how many there are where optional
+    ones belong to them; `when`, a function of the core, says of them whether the function is that op.
     """
-    return lambda function: core.direct(function, op)
+    return lambda function: core.direct(function, op, -1 if arguments is None else arguments, when)
 
 
 def unbroadcast(dy: Tensor, shape: tuple[int, ...]) -> Tensor:

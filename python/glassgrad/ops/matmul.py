@@ -340,6 +340,7 @@ class Linear(Op):
         return dx, dweight, dbias
 
 
+@direct(Linear, 3, core.linear_fits)
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x W^T + b, the layer of `nn.Linear`.
 
@@ -349,9 +350,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> F.linear(gg.tensor([1.0, 2.0]), gg.tensor([[1.0, 0.0], [1.0, 1.0]]), gg.tensor([0.5, 0.5]))
     tensor([1.5000, 3.5000])
     """
-    if not core.linear_fits(weight, bias):
-        return _linear_in_parts(input, weight, bias)
-    return Linear.apply(input, weight, bias)
+    fits = core.linear_fits(input, weight, bias)
+    return Linear.apply(input, weight, bias) if fits else _linear_in_parts(input, weight, bias)
 
 
 @Casts(cpu="lower", gpu="lower")
