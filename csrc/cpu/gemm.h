@@ -56,7 +56,7 @@ inline int64_t pieces_of(double flops) {
 }
 
 // Where a tile's B lies: packed, it comes from the L2; in place, from afar, and its rows are fetched earlier.
-constexpr int kNear = 8, kFar = 24;
+constexpr int kNear = 8, kFar = 12;
 template <int Ahead> struct Nothing {
   static constexpr int kAhead = Ahead;
   template <class V> void operator()(int64_t, int, const V&) const {}
@@ -215,41 +215,34 @@ template <class C> inline int64_t panel_vectors(int64_t columns) {
   return vectors == kTileVectors + 1 ? (vectors + 1) / 2 : least(vectors, kTileVectors);
 }
 
-// Lane l of the result is the sum of the lanes of x[l].
-template <class C> inline Vec<C> sums_of(Vec<C> (&x)[kLanes<C>]) {
+template <int... I> struct Lanes {};
+template <class C> using EveryLane = Lanes<__integer_pack(kLanes<C>)...>;
+
+// Of each pair of groups of D lanes, a keeps its first and takes b's first, b keeps its second and takes a's second.
+template <int D, class C, int... I> inline void exchange(Vec<C>& a, Vec<C>& b, Lanes<I...>) {
   constexpr int L = kLanes<C>;
-#pragma GCC unroll 8
-  for (int d = L / 2; d; d /= 2) {
-    Mask<C> low, high;
-    for (int l = 0; l < L; ++l) {
-      low[l] = l & d ? L + (l ^ d) : l;
-      high[l] = l & d ? L + l : l ^ d;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < L / 2; ++i)
-      if (i < d) x[i] = __builtin_shuffle(x[i], x[i + d], low) + __builtin_shuffle(x[i], x[i + d], high);
-  }
-  return x[0];
+  const Vec<C> first = __builtin_shufflevector(a, b, (I & D ? L + (I ^ D) : I)...);
+  b = __builtin_shufflevector(a, b, (I & D ? L + I : I ^ D)...);
+  a = first;
 }
 
 // The transpose of an L x L block of vectors, by log2 L rounds of exchanging halves.
-template <class C> inline void transpose_lanes(Vec<C> (&x)[kLanes<C>]) {
-  constexpr int L = kLanes<C>;
-#pragma GCC unroll 8
-  for (int d = L / 2; d; d /= 2) {
-    Mask<C> low, high;
-    for (int l = 0; l < L; ++l) {
-      low[l] = l & d ? L + (l ^ d) : l;
-      high[l] = l & d ? L + l : l ^ d;
-    }
+template <class C, int D = kLanes<C> / 2> [[gnu::always_inline]] inline void transpose_lanes(Vec<C> (&x)[kLanes<C>]) {
 #pragma GCC unroll 16
-    for (int i = 0; i < L; ++i)
-      if (!(i & d)) {
-        Vec<C> a = __builtin_shuffle(x[i], x[i + d], low), b = __builtin_shuffle(x[i], x[i + d], high);
-        x[i] = a;
-        x[i + d] = b;
-      }
+  for (int i = 0; i < kLanes<C>; ++i)
+    if (!(i & D)) exchange<D, C>(x[i], x[i + D], EveryLane<C>{});
+  if constexpr (D > 1) transpose_lanes<C, D / 2>(x);
+}
+
+// Lane l of the result is the sum of the lanes of x[l].
+template <class C, int D = kLanes<C> / 2> [[gnu::always_inline]] inline Vec<C> sums_of(Vec<C> (&x)[kLanes<C>]) {
+#pragma GCC unroll 8
+  for (int i = 0; i < D; ++i) {
+    exchange<D, C>(x[i], x[i + D], EveryLane<C>{});
+    x[i] += x[i + D];
   }
+  if constexpr (D > 1) return sums_of<C, D / 2>(x);
+  return x[0];
 }
 
 // to[p * width + j] = B(p, j) for p < depth and j < columns, zero for the other j < width; width is whole vectors.
@@ -261,7 +254,7 @@ template <class C, class T> void pack_panel(Matrix<const T> b, int64_t depth, in
       int64_t j = 0;
       for (; j < width && j + L <= columns; j += L) {
         store(to + j, load(from + j));
-        __builtin_prefetch(from + 8 * b.row + j);
+        __builtin_prefetch(from + kFar * b.row + j);
       }
       if (j < width) store(to + j, load_n(from + j, columns - j));
     }
@@ -311,6 +304,7 @@ template <class C, class T> void pack_rows(Matrix<const T> a, int64_t rows, int6
         const int64_t n = least(kTallRows, rows - i), stop = least(depth, p0 + kColumns);
         for (int64_t p = p0; p < stop; ++p) {
           C* out = to + i * depth + p * kTallRows;
+          __builtin_prefetch(a.at(i, p + kColumns));
           for (int64_t l = 0; l < n; l += L) {
             Vec<C> x = n - l >= L ? load(a.at(i + l, p)) : load_n(a.at(i + l, p), n - l);
             if (l + L <= kTallRows)
