@@ -34,14 +34,17 @@ struct Job {
   int64_t n, grain, pieces;
 };
 
+// What threads poll, count and take from lies in cache lines of its own: polling the epoch must not delay those who
+// take pieces.
+constexpr size_t kLine = 64;
 struct Pool {
   std::mutex owner;  // held by the thread whose job it is
-  Job job{};
-  std::atomic<int64_t> next{0};    // the next piece to take
-  std::atomic<int> inside{0};      // workers that joined and have not left
-  std::atomic<uint32_t> epoch{0};  // odd while a job is open
-  std::atomic<int> sleepers{0};
   std::atomic<bool> failed{false};
+  alignas(kLine) std::atomic<uint32_t> epoch{0};  // odd while a job is open
+  Job job{};                                      // read by those who saw the epoch change, so in its line
+  alignas(kLine) std::atomic<int64_t> next{0};    // the next piece to take
+  alignas(kLine) std::atomic<int> inside{0};      // workers that joined and have not left
+  alignas(kLine) std::atomic<int> sleepers{0};
   std::exception_ptr error;
   std::mutex error_mutex;
   int workers = 0;  // threads started, the caller not counted
@@ -59,11 +62,12 @@ void futex_wake_all(std::atomic<uint32_t>& word) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
 }
 
-void take_pieces(Pool& p, const Job& job) {
+int64_t next_piece(Pool& p) { return p.next.fetch_add(1, std::memory_order_relaxed); }
+
+// Piece i, then pieces from the counter until none is left.
+void take_pieces(Pool& p, const Job& job, int64_t i) {
   in_piece = true;
-  for (;;) {
-    int64_t i = p.next.fetch_add(1, std::memory_order_relaxed);
-    if (i >= job.pieces || p.failed.load(std::memory_order_relaxed)) break;
+  for (; i < job.pieces && !p.failed.load(std::memory_order_relaxed); i = next_piece(p)) {
     int64_t begin = i * job.grain, end = begin + job.grain < job.n ? begin + job.grain : job.n;
     try {
       job.piece(job.context, begin, end);
@@ -95,7 +99,7 @@ void work(Pool* p, int id) {
     // both sides are sequentially consistent: either this thread sees the job closed, or the caller sees this thread
     // inside. So p->job is read only while it is open, and written only while nobody is inside.
     p->inside.fetch_add(1);
-    if (p->epoch.load() == now) take_pieces(*p, p->job);
+    if (p->epoch.load() == now) take_pieces(*p, p->job, next_piece(*p));
     p->inside.fetch_sub(1);
   }
 }
@@ -163,10 +167,10 @@ void parallel_pieces(int64_t n, int64_t grain, Piece piece, void* context) {
   start_workers(p, threads - 1);
   p.job = job;
   p.failed = false;
-  p.next.store(0, std::memory_order_relaxed);
+  p.next.store(1, std::memory_order_relaxed);  // the first piece is the caller's
   p.epoch.fetch_add(1);  // odd: open
   if (p.sleepers.load() > 0) futex_wake_all(p.epoch);
-  take_pieces(p, job);
+  take_pieces(p, job, 0);
   p.epoch.fetch_add(1);  // even: closed, nobody joins any more
   for (int spins = 0; p.inside.load() > 0;) {
     if (++spins < kSpins)
