@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 SLICE = 0.004  # seconds of one turn
+REST = 0.002  # seconds over which a process must have been idle before the other's turn
 DTYPE = "float32"
 
 
@@ -90,6 +91,16 @@ class Case:
                 return passed / calls
 
 
+def rest() -> None:
+    """Waits until no thread of this process runs: OpenMP's spin for milliseconds after a loop, on the other's cores."""
+    deadline = time.perf_counter() + 0.25
+    while time.perf_counter() < deadline:
+        before = time.process_time()
+        time.sleep(REST)
+        if time.process_time() - before < REST / 10:
+            return
+
+
 def work(library: str, threads: int, pipe: Any) -> None:
     """A library's process: makes cases and gives their turns."""
     module = __import__("glassgrad" if library == "glassgrad" else "torch")
@@ -98,7 +109,9 @@ def work(library: str, threads: int, pipe: Any) -> None:
     while (message := pipe.recv()) is not None:
         try:
             if message == "turn":
-                pipe.send(case.turn())
+                seconds = case.turn()
+                rest()
+                pipe.send(seconds)
             else:
                 case = Case(library, *message)
                 values = case.values()

@@ -168,7 +168,7 @@ void parallel_pieces(int64_t n, int64_t grain, Piece piece, void* context) {
   p.job = job;
   p.failed = false;
   p.next.store(1, std::memory_order_relaxed);  // the first piece is the caller's
-  p.epoch.fetch_add(1);  // odd: open
+  p.epoch.fetch_add(1);                        // odd: open
   if (p.sleepers.load() > 0) futex_wake_all(p.epoch);
   take_pieces(p, job, 0);
   p.epoch.fetch_add(1);  // even: closed, nobody joins any more

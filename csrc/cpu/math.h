@@ -186,7 +186,9 @@ inline Vec<double> exp2(Vec<double> x) {
   return scale(expm1_of_reduced((clamped - k) * 0x1.62e42fefa39efp-1) + 1.0, k);
 }
 inline Vec<float> exp2(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return exp2(a); }, x);
+  Vec<float> clamped = max(splat(-151.0f), min(splat(129.0f), x));
+  Vec<float> k = (clamped + Ieee<float>::magic) - Ieee<float>::magic;
+  return scale(expm1_of_reduced((clamped - k) * 0x1.62e43p-1f) + 1.0f, k);
 }
 
 // x = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2), for positive x; k comes as a floating-point number.
@@ -248,25 +250,24 @@ inline Vec<float> log1p(Vec<float> x) { return log1p_vec<float>(x); }
 inline Vec<double> log1p(Vec<double> x) { return log1p_vec<double>(x); }
 
 // k apart, so that powers of two are exact.
-inline Vec<double> log2(Vec<double> x) {
-  Vec<double> k, f;
-  split_exponent<double>(x, k, f);
-  Vec<double> zero = {};
-  return log_specials<double>(x, k + log_of_split<double>(zero, f, zero) * 0x1.71547652b82fep+0);
+template <class C> inline Vec<C> log2_vec(Vec<C> x) {
+  Vec<C> k, f, zero = {};
+  split_exponent<C>(x, k, f);
+  return log_specials<C>(x, k + log_of_split<C>(zero, f, zero) * C(0x1.71547652b82fep+0));
 }
-inline Vec<float> log2(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return log2(a); }, x);
+inline Vec<float> log2(Vec<float> x) { return log2_vec<float>(x); }
+inline Vec<double> log2(Vec<double> x) { return log2_vec<double>(x); }
+// log10 2 in two parts, of which k times the first is exact.
+template <class C> inline Vec<C> log10_vec(Vec<C> x) {
+  constexpr bool single = sizeof(C) == 4;
+  Vec<C> k, f, zero = {};
+  split_exponent<C>(x, k, f);
+  Vec<C> tail = k * C(single ? 0x1.3509f79ff0000p-18 : 0x1.f79fef311f12bp-34);
+  tail = log_of_split<C>(zero, f, zero) * C(0x1.bcb7b1526e50ep-2) + tail;
+  return log_specials<C>(x, k * C(single ? 0x1.344p-2 : 0x1.34413508p-2) + tail);
 }
-inline Vec<double> log10(Vec<double> x) {
-  Vec<double> k, f;
-  split_exponent<double>(x, k, f);
-  Vec<double> zero = {};
-  Vec<double> small = log_of_split<double>(zero, f, zero) * 0x1.bcb7b1526e50ep-2 + k * 0x1.f79fef311f12bp-34;
-  return log_specials<double>(x, k * 0x1.34413508p-2 + small);
-}
-inline Vec<float> log10(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return log10(a); }, x);
-}
+inline Vec<float> log10(Vec<float> x) { return log10_vec<float>(x); }
+inline Vec<double> log10(Vec<double> x) { return log10_vec<double>(x); }
 
 // tanh a = t / (t + 2), t = e^(2a) - 1
 inline Vec<double> tanh(Vec<double> x) {
@@ -310,7 +311,14 @@ inline Vec<double> erfc(Vec<double> x) {
   return x < 0 ? 2 - y : y;
 }
 inline Vec<float> erfc(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return erfc(a); }, x);
+  using I = Vec<int32_t>;
+  Vec<float> a = min(splat(10.2f), abs(x)), t = quotient(a - 2.5f, a + 2.5f);
+  Vec<float> s = horner(t, 0x1.43cc70p+0, -0x1.f52c66p-4, -0x1.9598f6p-4, 0x1.42d41cp-3, -0x1.a5d8a2p-4, 0x1.0c3d10p-5,
+                        0x1.0f58cep-10, -0x1.1939fap-8, 0x1.495348p-12, 0x1.d55ad4p-12);
+  Vec<float> h = bit_cast<Vec<float>>(bit_cast<I>(a) & ~0xfff);
+  Vec<float> d = (a - h) * (a + h);  // at most 0.05
+  Vec<float> y = exp(-(h * h)) * horner(-d, 1, 1, 0.5, 1.0 / 6, 1.0 / 24) * quotient(s, 1 + 2 * a);
+  return x != x ? x : x < 0 ? 2 - y : y;
 }
 inline Vec<double> erf(Vec<double> x) {
   Vec<double> z = x * x;
@@ -343,8 +351,17 @@ inline Vec<double> erfinv(Vec<double> x) {
   y = a <= 1.0 ? y : splat(Ieee<double>::nan);
   return a < 1e-9 ? x * 0x1.c5bf891b4ef6bp-1 : copysign(y, x);
 }
+// x times a polynomial in w = -ln(1 - x^2), or in its root near the ends (the form is Giles's, "Approximating the
+// erfinv function", GPU Computing Gems, 2011).
 inline Vec<float> erfinv(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return erfinv(a); }, x);
+  Vec<float> a = abs(x), w = -log((1 - a) * (1 + a)), u = w - 2.5f, v = sqrt(w) - 3;
+  Vec<float> middle = horner(u, 0x1.805c5ep+0, 0x1.f91ec6p-3, -0x1.11ca4ep-8, -0x1.48a6e4p-10, 0x1.ca7128p-13,
+                             -0x1.271020p-18, -0x1.d9a2b0p-19, 0x1.7112fap-22, 0x1.ea3956p-26);
+  Vec<float> ends = horner(v, 0x1.6a9f00p+1, 0x1.006decp+0, 0x1.34ac52p-7, -0x1.f6a65cp-8, 0x1.800c6cp-8,
+                           -0x1.cc3c98p-9, 0x1.1ba000p-10, -0x1.b41b7ep-15);
+  Vec<float> y = (w < 5.0f ? middle : ends) * x;
+  y = a == 1.0f ? copysign(splat(Ieee<float>::infinity), x) : y;
+  return a <= 1.0f ? y : splat(Ieee<float>::nan);
 }
 
 // x = q pi/2 + r: pi/2 in four parts whose products with q < 2^20 are exact.
@@ -397,7 +414,7 @@ inline Vec<double> tan(Vec<double> x) {
   Vec<double> r;
   reduce_angle(x, q, r);
   Vec<double> s = sin_of_reduced(r), c = cos_of_reduced(r);
-  Vec<double> y = (q & 1) != 0 ? -c / s : s / c;
+  Vec<double> y = ((q & 1) != 0 ? -c : s) / ((q & 1) != 0 ? s : c);
   return x == 0 ? x : y;
 }
 // float: the angle is reduced in double, the polynomials are float's.
@@ -445,61 +462,87 @@ inline Vec<float> cos(Vec<float> x) {
   return ((q + 1) & 2) != 0 ? -y : y;
 }
 inline Vec<float> tan(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return tan(a); }, x);
+  if (angle_is_large(x)) return call_each(x, [](float a) { return __builtin_tanf(a); });
+  Vec<int32_t> q;
+  Vec<float> r;
+  reduce_angle(x, q, r);
+  Vec<float> s = sin_of_reduced(r), c = cos_of_reduced(r);
+  Vec<float> y = ((q & 1) != 0 ? -c : s) / ((q & 1) != 0 ? s : c);
+  return x == 0 ? x : y;
+}
+
+// pi as the nearest float or double and what that leaves.
+template <class C> constexpr double kPiHead = sizeof(C) == 4 ? 0x1.921fb6p+1 : 0x1.921fb54442d18p+1;
+template <class C> constexpr double kPiTail = sizeof(C) == 4 ? -0x1.777a5cp-24 : 0x1.1a62633145c07p-53;
+// pi / divisor - a
+template <class C> inline Vec<C> pi_minus(int divisor, Vec<C> a) {
+  return C(kPiHead<C> / divisor) - (a - C(kPiTail<C> / divisor));
 }
 
 // atan(y / x) for x, y >= 0: the smaller over the larger, turned by pi/4 where that is nearer to zero, one division in
 // all.
-inline Vec<double> atan_positive(Vec<double> y, Vec<double> x) {
-  using V = Vec<double>;
-  Vec<int64_t> steep = y > x;
+template <class C> inline Vec<C> atan_positive(Vec<C> y, Vec<C> x) {
+  using V = Vec<C>;
+  constexpr bool single = sizeof(C) == 4;
+  constexpr C high = single ? 0x1p120 : 0x1p1000, lower = single ? 0x1p-60 : 0x1p-600;
+  Mask<C> steep = y > x;
   V num = steep ? x : y, den = steep ? y : x;
-  Vec<int64_t> both_infinite = num == Ieee<double>::infinity, huge = den > 0x1p1000;
-  num = both_infinite ? splat(1.0) : huge ? num * 0x1p-600 : num;
-  den = both_infinite ? splat(1.0) : huge ? den * 0x1p-600 : den;
-  den = den == 0 ? splat(1.0) : den;
-  Vec<int64_t> turn = num > den * 0.41421356237309503;
-  V t = (turn ? num - den : num) / (turn ? num + den : den), z = t * t;
-  V a = z * t *
-            horner(z, -0x1.5555555555555p-2, 0x1.9999999999957p-3, -0x1.249249248dba5p-3, 0x1.c71c71c32eb35p-4,
-                   -0x1.745d16658efa3p-4, 0x1.3b1393a7bdf90p-4, -0x1.110e959cbdf73p-4, 0x1.e19b3a07c1bffp-5,
-                   -0x1.ac8295f475034p-5, 0x1.75007c1c2b97bp-5, -0x1.1b887b53d6270p-5, 0x1.0b8678bba015ap-6) +
-        t;
-  a = turn ? (a + 0x1.1a62633145c07p-55) + 0x1.921fb54442d18p-1 : a;
-  return steep ? 0x1.921fb54442d18p+0 - (a - 0x1.1a62633145c07p-54) : a;
+  Mask<C> both_infinite = num == Ieee<C>::infinity, huge = den > high;
+  num = both_infinite ? splat(C(1)) : huge ? num * lower : num;
+  den = both_infinite ? splat(C(1)) : huge ? den * lower : den;
+  den = den == 0 ? splat(C(1)) : den;
+  Mask<C> turn = num > den * C(0.41421356237309503);
+  V t = (turn ? num - den : num) / (turn ? num + den : den), z = t * t, p;
+  if constexpr (single)
+    p = horner(z, -0x1.55554ap-2, 0x1.9991aep-3, -0x1.23b6c4p-3, 0x1.b202b8p-4, -0x1.f2591ap-5);
+  else
+    p = horner(z, -0x1.5555555555555p-2, 0x1.9999999999957p-3, -0x1.249249248dba5p-3, 0x1.c71c71c32eb35p-4,
+               -0x1.745d16658efa3p-4, 0x1.3b1393a7bdf90p-4, -0x1.110e959cbdf73p-4, 0x1.e19b3a07c1bffp-5,
+               -0x1.ac8295f475034p-5, 0x1.75007c1c2b97bp-5, -0x1.1b887b53d6270p-5, 0x1.0b8678bba015ap-6);
+  V a = z * t * p + t;
+  a = turn ? (a + C(kPiTail<C> / 4)) + C(kPiHead<C> / 4) : a;
+  return steep ? pi_minus<C>(2, a) : a;
 }
-inline Vec<double> atan(Vec<double> x) {
-  Vec<double> y = copysign(atan_positive(abs(x), splat(1.0)), x);
+template <class C> inline Vec<C> atan_vec(Vec<C> x) {
+  Vec<C> y = copysign(atan_positive<C>(abs(x), splat(C(1))), x);
   return x == x ? y : x;
 }
-inline Vec<double> atan2(Vec<double> y, Vec<double> x) {
-  Vec<double> a = atan_positive(abs(y), abs(x));
-  a = signbit(x) ? 0x1.921fb54442d18p+1 - (a - 0x1.1a62633145c07p-53) : a;
-  a = copysign(a, y);
+template <class C> inline Vec<C> atan2_vec(Vec<C> y, Vec<C> x) {
+  Vec<C> a = atan_positive<C>(abs(y), abs(x));
+  a = copysign(signbit(x) ? pi_minus<C>(1, a) : a, y);
   return x != x ? x : y != y ? y : a;
 }
+inline Vec<float> atan(Vec<float> x) { return atan_vec<float>(x); }
+inline Vec<double> atan(Vec<double> x) { return atan_vec<double>(x); }
+inline Vec<float> atan2(Vec<float> y, Vec<float> x) { return atan2_vec<float>(y, x); }
+inline Vec<double> atan2(Vec<double> y, Vec<double> x) { return atan2_vec<double>(y, x); }
 inline Vec<double> asin(Vec<double> x) {
   Vec<double> a = abs(x);
-  Vec<double> y = copysign(atan_positive(a, sqrt((1 - a) * (1 + a))), x);
+  Vec<double> y = copysign(atan_positive<double>(a, sqrt((1 - a) * (1 + a))), x);
   return a <= 1.0 ? y : splat(Ieee<double>::nan);
 }
 inline Vec<double> acos(Vec<double> x) {
   Vec<double> a = abs(x);
-  Vec<double> y = atan_positive(sqrt((1 - a) * (1 + a)), a);
-  y = x < 0 ? 0x1.921fb54442d18p+1 - (y - 0x1.1a62633145c07p-53) : y;
+  Vec<double> y = atan_positive<double>(sqrt((1 - a) * (1 + a)), a);
+  y = x < 0 ? pi_minus<double>(1, y) : y;
   return a <= 1.0 ? y : splat(Ieee<double>::nan);
 }
-inline Vec<float> atan(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return atan(a); }, x);
-}
-inline Vec<float> atan2(Vec<float> y, Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double> b) { return atan2(a, b); }, y, x);
+// float, a <= 1/2: asin a = a + a z P(z), z = a^2; beyond: asin a = pi/2 - 2 asin sqrt((1 - a) / 2). Gives the first,
+// or that last arcsine.
+inline Vec<float> asin_of_reduced(Vec<float> a) {
+  Vec<float> z = a > 0.5f ? (1 - a) * 0.5f : a * a, s = a > 0.5f ? sqrt(z) : a;
+  return s * z * horner(z, 0x1.55554cp-3, 0x1.33388ep-4, 0x1.6cac3cp-5, 0x1.04a65cp-5, 0x1.d7f1e4p-7, 0x1.33bbe8p-5) +
+         s;
 }
 inline Vec<float> asin(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return asin(a); }, x);
+  Vec<float> a = abs(x), y = asin_of_reduced(a);
+  y = copysign(a > 0.5f ? pi_minus<float>(2, y + y) : y, x);
+  return a <= 1.0f ? y : splat(Ieee<float>::nan);
 }
 inline Vec<float> acos(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return acos(a); }, x);
+  Vec<float> a = abs(x), y = asin_of_reduced(a), near = pi_minus<float>(2, copysign(y, x));
+  y = a > 0.5f ? (x < 0 ? pi_minus<float>(1, y + y) : y + y) : near;
+  return a <= 1.0f ? y : splat(Ieee<float>::nan);
 }
 
 // sinh a = (t + t / (t + 1)) / 2, t = e^a - 1; where e^a would overflow, e^(a/2) e^(a/2) / 2.
@@ -527,10 +570,13 @@ inline Vec<double> atanh(Vec<double> x) {
   return copysign(0.5 * log1p(2 * a / (1 - a)), x);
 }
 inline Vec<float> sinh(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return sinh(a); }, x);
+  Vec<float> a = abs(x), t = expm1(a), y = 0.5f * (t + quotient(t, t + 1)), root = exp(a * 0.5f);
+  y = a > 40.0f ? root * 0.5f * root : y;
+  return copysign(x == x ? y : x, x);
 }
 inline Vec<float> cosh(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return cosh(a); }, x);
+  Vec<float> a = abs(x), e = exp(a), root = exp(a * 0.5f);
+  return a > 40.0f ? root * 0.5f * root : 0.5f * (e + 1 / e);
 }
 inline Vec<float> asinh(Vec<float> x) {
   return through_double([](Vec<double> a, Vec<double>) { return asinh(a); }, x);
@@ -539,7 +585,8 @@ inline Vec<float> acosh(Vec<float> x) {
   return through_double([](Vec<double> a, Vec<double>) { return acosh(a); }, x);
 }
 inline Vec<float> atanh(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return atanh(a); }, x);
+  Vec<float> a = abs(x);
+  return copysign(0.5f * log1p(2 * a / (1 - a)), x);
 }
 
 // A power needs its logarithm in more than working precision: libm has it for double, and double is that for float.
@@ -587,9 +634,13 @@ inline double polygamma(int n, double x) {
                                  -3617.0 / 10670622842880e3};
   int s = n + 1;
   double sum = 0;
-  for (; x < 10 + n; x += 1) sum += __builtin_pow(x, -s);
-  double power =
-      __builtin_pow(x, -s);  // x^-s; the tail is x^(1-s) / (s-1) + x^-s / 2 + sum_j b_j s (s+1) ... x^(1-s-2j)
+  const auto inverse_power = [s](double a) {
+    double p = a;
+    for (int k = 1; k < s; ++k) p *= a;
+    return 1 / p;
+  };
+  for (; x < 10 + n; x += 1) sum += inverse_power(x);
+  double power = inverse_power(x);  // the tail is x^(1-s) / (s-1) + x^-s / 2 + sum_j b_j s (s+1) ... x^(1-s-2j)
   sum += power * x / (s - 1) + power * 0.5;
   double term = power * s / x;
   for (int j = 0; j < 8; ++j) {
