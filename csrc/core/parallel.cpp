@@ -26,7 +26,7 @@ namespace gg {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kSpins = 2000;  // about 20 microseconds: longer than the gap between two ops, shorter than a time slice
+constexpr int kSpins = 2000;  // 20 to 100 microseconds: longer than the gap between two ops, shorter than a time slice
 
 struct Job {
   Piece piece;
