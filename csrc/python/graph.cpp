@@ -21,7 +21,7 @@ PyObject* unbroadcast = nullptr;    // Python: unbroadcast(dy, shape)
 PyObject* changed_error = nullptr;  // Python: the error of a saved tensor that was changed since
 PyObject* node_forward = nullptr;   // Op.forward, which computes the op's kernel
 
-PyObject *s_kernel, *s_forward, *s_autocast, *s_saves, *s_name, *s_restore, *s_module;
+PyObject *s_kernel, *s_forward, *s_autocast, *s_saves, *s_is_view, *s_name, *s_restore, *s_module;
 PyObject* nothing = nullptr;  // ()
 
 constexpr Py_ssize_t kFewArguments = 16;  // of a call that allocates nothing
@@ -245,6 +245,26 @@ PyObject* compute(NodeObject* node, PyObject* kernel, PyObject* const* args, Py_
   return out;
 }
 
+// Each output of a view remembers how it was made: (parent, the parent's node, the class, the other arguments).
+bool note_views(PyTypeObject* type, PyObject* const* args, Py_ssize_t n, PyObject* out) {
+  PyObject* rest = PyTuple_New(n - 1);
+  if (!rest) return false;
+  for (Py_ssize_t i = 1; i < n; ++i) PyTuple_SET_ITEM(rest, i - 1, Py_NewRef(args[i]));
+  PyObject* parent = args[0];
+  PyObject* node = as_tensor(parent)->node ? as_tensor(parent)->node : Py_None;
+  bool several = PyTuple_CheckExact(out);
+  PyObject* const* outs = several ? PySequence_Fast_ITEMS(out) : &out;
+  bool done = true;
+  for (Py_ssize_t j = 0; done && j < (several ? PyTuple_GET_SIZE(out) : 1); ++j) {
+    if (outs[j] == parent) continue;
+    PyObject* view = PyTuple_Pack(4, parent, node, type, rest);
+    done = view != nullptr;
+    if (done) Py_XSETREF(as_tensor(outs[j])->view, view);
+  }
+  Py_DECREF(rest);
+  return done;
+}
+
 // Op.apply: runs forward and records the node where a gradient is needed.
 PyObject* apply_uncast(PyTypeObject* type, PyObject* const* args, Py_ssize_t n) {
   PyObject* kernel = class_attribute(type, s_kernel);
@@ -278,6 +298,7 @@ PyObject* apply_uncast(PyTypeObject* type, PyObject* const* args, Py_ssize_t n) 
   }
   if (out && PyTuple_GET_SIZE(as_node(op)->edges) > 0 && !record(as_node(op), out)) Py_CLEAR(out);
   Py_DECREF(op);
+  if (out && class_attribute(type, s_is_view) == Py_True && !note_views(type, args, n, out)) Py_CLEAR(out);
   return out;
 }
 
@@ -673,6 +694,7 @@ void bind_graph(pybind11::module_& m) {
   s_kernel = PyUnicode_InternFromString("kernel");
   s_forward = PyUnicode_InternFromString("forward");
   s_autocast = PyUnicode_InternFromString("autocast");
+  s_is_view = PyUnicode_InternFromString("is_view");
   s_saves = PyUnicode_InternFromString("saves");
   s_name = PyUnicode_InternFromString("name");
   s_restore = PyUnicode_InternFromString("restore");

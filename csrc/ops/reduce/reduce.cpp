@@ -124,9 +124,9 @@ Array count(const char* op, Counter counter, const Array& x, const MaybeDims& di
   return y;
 }
 
-Array sum(const Array& x, const MaybeDims& dims, bool keepdim) {
-  if (x.dtype() == DType::Bool) return count("sum", Counter::Count, x, dims, keepdim);
-  return reduce("sum", Reducer::Sum, x, dims, keepdim, 1, 0);
+Array sum(const Array& x, const MaybeDims& dims, std::optional<bool> keepdim) {
+  if (x.dtype() == DType::Bool) return count("sum", Counter::Count, x, dims, keepdim.value_or(false));
+  return reduce("sum", Reducer::Sum, x, dims, keepdim.value_or(false), 1, 0);
 }
 
 Array nansum(const Array& x, const MaybeDims& dims, bool keepdim) {

@@ -60,6 +60,7 @@ class Op(core.Node):
     name: ClassVar[str] = ""
     kernel: ClassVar[Callable[..., Any] | None] = None
     saves: ClassVar[tuple[tuple[int, int | None], ...]] = ()
+    is_view: ClassVar[bool] = False
     autocast: ClassVar[Casts | None] = None  # what autocast does to the arguments
 
     def __init_subclass__(cls) -> None:
@@ -90,14 +91,7 @@ class View(Op):
     (`glassgrad.autograd.in_place`).
     """
 
-    @classmethod
-    def apply(cls, *args: Any) -> Any:
-        parent = args[0]
-        out = super().apply(*args)
-        for o in out if type(out) is tuple else (out,):
-            if o is not parent:
-                o._view = (parent, parent._node, cls, args[1:])
-        return out
+    is_view = True
 
 
 def direct(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glassgrad import _core as core
 from glassgrad.amp import Casts
-from glassgrad.autograd.graph import Op, recording
+from glassgrad.autograd.graph import Op, direct, recording
 from glassgrad.ops import layout
 from glassgrad.ops._names import numpy_names
 
@@ -80,7 +80,7 @@ class Sum(Op):
     kernel = core.sum
     autocast = Casts(gpu="float32")
 
-    def forward(self, x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
+    def forward(self, x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         self.shape, self.dim, self.keepdim = x.shape, dim, keepdim
         return core.sum(x, dim, keepdim)
 
@@ -89,6 +89,7 @@ class Sum(Op):
         return restore(dy, self.shape, self.dim, self.keepdim).expand(self.shape)
 
 
+@direct(Sum, 1)
 @numpy_names
 def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum of the elements over `dim`; whole numbers and bool give int64 unless `dtype` says otherwise.
