@@ -302,6 +302,76 @@ def test_expanded_tensors_cannot_be_changed_in_place():
         gg.zeros(1, 3).expand(2, 3).add_(1)
 
 
+IN_PLACE = [
+    "neg",
+    "abs",
+    "sign",
+    "floor",
+    "ceil",
+    "trunc",
+    "frac",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "erf",
+    "erfc",
+    "erfinv",
+    "lgamma",
+    "digamma",
+    "sinc",
+    "sigmoid",
+    "relu",
+]
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place_without_a_graph_writes_into_the_operand(name):
+    values = gg.tensor(np.random.default_rng(1).uniform(0.1, 0.9, (30, 50)).astype(np.float32))
+    for view in (lambda t: t, lambda t: t.T[::2], lambda t: t[3, 4]):  # dense, strided, 0-d
+        base = values.clone()
+        x, expected = view(base), getattr(view(values), name)()
+        pointer, version = x.data_ptr(), x._version
+        assert getattr(x, f"{name}_")() is x
+        np.testing.assert_array_equal(x.numpy(), expected.numpy())
+        np.testing.assert_array_equal(view(base).numpy(), expected.numpy())
+        assert x.data_ptr() == pointer and x._version > version
+
+
+def test_in_place_of_whole_numbers_whose_result_is_not_whole():
+    x = gg.tensor([1, 2])
+    with pytest.raises(RuntimeError, match="can't be cast"):
+        x.exp_()
+    np.testing.assert_array_equal(x.numpy(), [1, 2])
+
+
+def test_a_second_gradient_is_added_into_the_first():
+    x = gg.tensor([1.0, 2.0]).requires_grad_()
+    (x * 3).sum().backward()
+    held = x.grad
+    (x * 4).sum().backward()
+    assert x.grad is held
+    np.testing.assert_array_equal(held.numpy(), [7, 7])
+
+
 def test_in_place_cannot_change_shape_or_kind():
     with pytest.raises(gg.ShapeError, match="add_"):
         gg.zeros(1).add_(gg.zeros(2))

@@ -143,6 +143,18 @@ Array run_unary(Unary op, const Array& x, const double* params) {
   return y;
 }
 
+// x = op(x) in x's own memory; false where the result has another dtype.
+bool run_unary_into(Unary op, const Array& x) {
+  const Info& info = kUnary[int(op)];
+  DType t = operand_dtype(info, x.dtype());
+  if ((info.kind == Kind::Predicate ? DType::Bool : t) != x.dtype()) return false;
+  const double params[kMaxParams] = {};
+  const Array* operands[] = {&x};
+  elementwise_kernels(x.device()).unary(op, compute_type(t), loop_over(x, operands), params);
+  bump_version(x);
+  return true;
+}
+
 Array run_unary_backward(Unary op, const Array& saved, const Array& dy, const double* params) {
   const char* name = kUnary[int(op)].name;
   check_floating(name, "saved", saved);
@@ -195,7 +207,7 @@ bool run_binary_into(Binary op, const Array& a, const Array& b, const double* pa
   Dims shape;
   if (!broadcast_shapes(a.shape(), b.shape(), &shape) || shape != a.shape() || overlaps(a, b)) return false;
   DType t = binary_dtype(op, a, b);
-  if (t != a.dtype()) return false;
+  if ((kBinary[int(op)].kind == Kind::Predicate ? DType::Bool : t) != a.dtype()) return false;
   if (a.device() == Device{}) check_same_device(kBinary[int(op)].name, a, b);
   const Together<2> x(kBinary[int(op)].name, t, {&a, &b});
   elementwise_kernels(a.device()).binary(op, compute_type(t), loop_over(a, x.operands), x.on_host, params);
@@ -224,11 +236,13 @@ Array run_ternary(Ternary op, const Array& a, const Array& b, const Array& c, co
 // Python's functions of an op with as many numeric parameters as Count has entries.
 template <auto op, class Count> struct Function;
 template <auto op, size_t... I> struct Function<op, std::index_sequence<I...>> {
+  static constexpr size_t kParams = sizeof...(I);
   template <size_t> using Number = double;
   static Array unary(const Array& x, Number<I>... p) {
     const double params[kMaxParams] = {p...};
     return run_unary(op, x, params);
   }
+  static bool unary_into(const Array& x) { return run_unary_into(op, x); }
   static Array unary_backward(const Array& saved, const Array& dy, Number<I>... p) {
     const double params[kMaxParams] = {p...};
     return run_unary_backward(op, saved, dy, params);
@@ -255,25 +269,22 @@ void bind_elementwise(pybind11::module_& m) {
   {                                                                                                     \
     using F = Function<Unary::Name, decltype(count(__VA_ARGS__))>;                                      \
     python::def<&F::unary>(m, name, {"input" __VA_OPT__(, ) __VA_ARGS__});                              \
+    if constexpr (F::kParams == 0) python::def<&F::unary_into>(m, name "_into", {"input"});             \
     if constexpr (has_grad)                                                                             \
       python::def<&F::unary_backward>(m, name "_backward", {"saved", "dy" __VA_OPT__(, ) __VA_ARGS__}); \
   }
-#define GG_BIND_BINARY(Name, name, kind, ...)                                 \
-  python::def<&Function<Binary::Name, decltype(count(__VA_ARGS__))>::binary>( \
-      m, name, {"input", "other" __VA_OPT__(, ) __VA_ARGS__});
+#define GG_BIND_BINARY(Name, name, kind, ...)                                                     \
+  {                                                                                               \
+    using F = Function<Binary::Name, decltype(count(__VA_ARGS__))>;                               \
+    python::def<&F::binary>(m, name, {"input", "other" __VA_OPT__(, ) __VA_ARGS__});              \
+    python::def<&F::binary_into>(m, name "_into", {"input", "other" __VA_OPT__(, ) __VA_ARGS__}); \
+  }
 #define GG_BIND_TERNARY(Name, name, kind, ...)                                  \
   python::def<&Function<Ternary::Name, decltype(count(__VA_ARGS__))>::ternary>( \
       m, name, {"input", "other", "third" __VA_OPT__(, ) __VA_ARGS__});
   GG_UNARY_OPS(GG_BIND_UNARY)
   GG_BINARY_OPS(GG_BIND_BINARY)
   GG_TERNARY_OPS(GG_BIND_TERNARY)
-
-  python::def<&Function<Binary::Add, decltype(count())>::binary_into>(m, "add_into", {"input", "other"});
-  python::def<&Function<Binary::Sub, decltype(count())>::binary_into>(m, "sub_into", {"input", "other"});
-  python::def<&Function<Binary::Mul, decltype(count())>::binary_into>(m, "mul_into", {"input", "other"});
-  python::def<&Function<Binary::Div, decltype(count())>::binary_into>(m, "div_into", {"input", "other"});
-  python::def<&Function<Binary::AddScaled, decltype(count(""))>::binary_into>(m, "add_scaled_into",
-                                                                              {"input", "other", "alpha"});
 }
 
 }  // namespace gg

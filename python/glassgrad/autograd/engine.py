@@ -43,7 +43,7 @@ def _accumulate(leaf: Any, dy: Any, create_graph: bool) -> None:
     if held is not None:
         if create_graph:
             leaf.grad = held + dy
-        else:
+        elif not core.add_into(held, dy):
             core.copy_(held, core.add(held, dy))
     else:
         leaf.grad = dy.clone() if create_graph else dy._alias().clone()
