@@ -40,7 +40,10 @@ template <class F> void for_batch(const MatmulProblem& q, double flops, const F&
     for (int64_t i = 0; i < count; ++i) one(i);
     return;
   }
-  parallel_for(count, int64_t(kPieceFlops / (flops + kPieceFlops / 256)) + 1, [&](int64_t begin, int64_t end) {
+  const double each = flops + double(kPieceFlops) / 256;  // a product's own cost counts where it is small
+  int64_t pieces = 1;  // a power of two, as most batches are: the pieces are then equal
+  while (pieces < pieces_of(double(count) * each)) pieces *= 2;
+  parallel_for(count, ceil_div(count, pieces), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) one(i);
   });
 }
