@@ -1,5 +1,6 @@
 # make demo      from a fresh clone to a trained network          make test   every check
 # make dev       a quick in-place build for this machine          make sanitize   the op table under sanitizers
+# make bench     glassgrad beside PyTorch on this machine's CPU: benchmarks/results/ (ARGS=--quick: minutes)
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -9,7 +10,7 @@ JOBS ?= $(shell nproc)
 # One wheel build for all: kept in build/, so that a second run compiles only what changed.
 INSTALL := $(PY) -m pip install --quiet --no-build-isolation
 
-.PHONY: demo test lint dev sanitize format clean
+.PHONY: demo test bench lint dev sanitize format clean
 
 demo: $(VENV)/tools
 	$(INSTALL) ".[examples]"
@@ -23,6 +24,11 @@ test: $(VENV)/tools
 	  || echo "PyTorch is not installed: tests that compare with it are skipped (make test WITH_TORCH=1 installs it)"
 	$(MAKE) lint
 	$(PY) -m pytest -n $(JOBS) --dist worksteal
+
+bench: $(VENV)/tools
+	$(INSTALL) ".[bench]"
+	$(PY) -m pip install --quiet "$(TORCH)"
+	$(PY) benchmarks/run.py $(ARGS)
 
 lint:
 	$(PY) -m ruff check .
