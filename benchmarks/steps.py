@@ -23,7 +23,6 @@ class Job:
 
     call: Callable[[], Any]
     check: Callable[[], list[Any]]
-    forward: Callable[..., Any] | None = None  # what torch.compile may replace: see `compiled`
     moved: float = 0.0
     live: float = 0.0  # bytes of everything that a call touches
 
@@ -73,7 +72,16 @@ def classifier(make: Callable[[Library], Any], shape: tuple[int, ...], L: Librar
             m.p = p
         return losses
 
-    return Job(step, check)
+    size = 4.0 * sum(math.prod(tuple(p.shape)) for p in model.parameters())
+    return Job(step, check, live=4 * size)  # parameters, gradients and Adam's two states
+
+
+def tiny(L: Library) -> Any:
+    """A little of every layer."""
+    nn = L.nn
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 10)
+    )
 
 
 def mlp(L: Library) -> Any:
