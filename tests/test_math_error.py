@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -64,13 +64,9 @@ def ulps(found: Array, exact: Array) -> Array:
 
 
 @pytest.fixture(params=gg.config()["isas"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    from glassgrad import _core as core
-
-    before = core.get_isa()
-    core.set_isa(request.param)
-    yield request.param
-    core.set_isa(before)
+def isa(request: pytest.FixtureRequest, set_isa: Callable[[str], None]) -> str:
+    set_isa(request.param)
+    return str(request.param)
 
 
 def apply(name: str, *x: Array) -> Array:

@@ -390,33 +390,6 @@ inline Vec<double> cos_of_reduced(Vec<double> r) {
   return 1 - (z * 0.5 - tail);
 }
 inline bool angle_is_large(Vec<double> x) { return any(!(abs(x) < 1.5e6)); }
-
-inline Vec<double> sin(Vec<double> x) {
-  if (angle_is_large(x)) return call_each(x, [](double a) { return __builtin_sin(a); });
-  Vec<int64_t> q;
-  Vec<double> r;
-  reduce_angle(x, q, r);
-  Vec<double> y = (q & 1) != 0 ? cos_of_reduced(r) : sin_of_reduced(r);
-  y = (q & 2) != 0 ? -y : y;
-  return x == 0 ? x : y;
-}
-inline Vec<double> cos(Vec<double> x) {
-  if (angle_is_large(x)) return call_each(x, [](double a) { return __builtin_cos(a); });
-  Vec<int64_t> q;
-  Vec<double> r;
-  reduce_angle(x, q, r);
-  Vec<double> y = (q & 1) != 0 ? sin_of_reduced(r) : cos_of_reduced(r);
-  return ((q + 1) & 2) != 0 ? -y : y;
-}
-inline Vec<double> tan(Vec<double> x) {
-  if (angle_is_large(x)) return call_each(x, [](double a) { return __builtin_tan(a); });
-  Vec<int64_t> q;
-  Vec<double> r;
-  reduce_angle(x, q, r);
-  Vec<double> s = sin_of_reduced(r), c = cos_of_reduced(r);
-  Vec<double> y = ((q & 1) != 0 ? -c : s) / ((q & 1) != 0 ? s : c);
-  return x == 0 ? x : y;
-}
 // float: the angle is reduced in double, the polynomials are float's.
 inline void reduce_angle(Vec<float> x, Vec<int32_t>& q, Vec<float>& r) {
   using Half = typename Packed<float, kLanes<double>>::type;
@@ -444,31 +417,46 @@ inline Vec<float> cos_of_reduced(Vec<float> r) {
 }
 inline bool angle_is_large(Vec<float> x) { return any(!(abs(x) < 1e5f)); }
 
-inline Vec<float> sin(Vec<float> x) {
-  if (angle_is_large(x)) return call_each(x, [](float a) { return __builtin_sinf(a); });
-  Vec<int32_t> q;
-  Vec<float> r;
+template <class C> inline Vec<C> sin_vec(Vec<C> x) {
+  Mask<C> q;
+  Vec<C> r;
   reduce_angle(x, q, r);
-  Vec<float> y = (q & 1) != 0 ? cos_of_reduced(r) : sin_of_reduced(r);
+  Vec<C> y = (q & 1) != 0 ? cos_of_reduced(r) : sin_of_reduced(r);
   y = (q & 2) != 0 ? -y : y;
   return x == 0 ? x : y;
 }
-inline Vec<float> cos(Vec<float> x) {
-  if (angle_is_large(x)) return call_each(x, [](float a) { return __builtin_cosf(a); });
-  Vec<int32_t> q;
-  Vec<float> r;
+template <class C> inline Vec<C> cos_vec(Vec<C> x) {
+  Mask<C> q;
+  Vec<C> r;
   reduce_angle(x, q, r);
-  Vec<float> y = (q & 1) != 0 ? sin_of_reduced(r) : cos_of_reduced(r);
+  Vec<C> y = (q & 1) != 0 ? sin_of_reduced(r) : cos_of_reduced(r);
   return ((q + 1) & 2) != 0 ? -y : y;
 }
-inline Vec<float> tan(Vec<float> x) {
-  if (angle_is_large(x)) return call_each(x, [](float a) { return __builtin_tanf(a); });
-  Vec<int32_t> q;
-  Vec<float> r;
+template <class C> inline Vec<C> tan_vec(Vec<C> x) {
+  Mask<C> q;
+  Vec<C> r;
   reduce_angle(x, q, r);
-  Vec<float> s = sin_of_reduced(r), c = cos_of_reduced(r);
-  Vec<float> y = ((q & 1) != 0 ? -c : s) / ((q & 1) != 0 ? s : c);
+  Vec<C> s = sin_of_reduced(r), c = cos_of_reduced(r);
+  Vec<C> y = ((q & 1) != 0 ? -c : s) / ((q & 1) != 0 ? s : c);
   return x == 0 ? x : y;
+}
+inline Vec<float> sin(Vec<float> x) {
+  return angle_is_large(x) ? call_each(x, [](float a) { return __builtin_sinf(a); }) : sin_vec<float>(x);
+}
+inline Vec<double> sin(Vec<double> x) {
+  return angle_is_large(x) ? call_each(x, [](double a) { return __builtin_sin(a); }) : sin_vec<double>(x);
+}
+inline Vec<float> cos(Vec<float> x) {
+  return angle_is_large(x) ? call_each(x, [](float a) { return __builtin_cosf(a); }) : cos_vec<float>(x);
+}
+inline Vec<double> cos(Vec<double> x) {
+  return angle_is_large(x) ? call_each(x, [](double a) { return __builtin_cos(a); }) : cos_vec<double>(x);
+}
+inline Vec<float> tan(Vec<float> x) {
+  return angle_is_large(x) ? call_each(x, [](float a) { return __builtin_tanf(a); }) : tan_vec<float>(x);
+}
+inline Vec<double> tan(Vec<double> x) {
+  return angle_is_large(x) ? call_each(x, [](double a) { return __builtin_tan(a); }) : tan_vec<double>(x);
 }
 
 // pi as the nearest float or double and what that leaves.
@@ -546,15 +534,25 @@ inline Vec<float> acos(Vec<float> x) {
 }
 
 // sinh a = (t + t / (t + 1)) / 2, t = e^a - 1; where e^a would overflow, e^(a/2) e^(a/2) / 2.
-inline Vec<double> sinh(Vec<double> x) {
-  Vec<double> a = abs(x), t = expm1(a), root = exp(a * 0.5);
-  Vec<double> y = a > 40.0 ? root * 0.5 * root : 0.5 * (t + t / (t + 1));
+template <class C> inline Vec<C> sinh_vec(Vec<C> x) {
+  Vec<C> a = abs(x), t = expm1(a), root = exp(a * C(0.5));
+  Vec<C> y = a > C(40) ? root * C(0.5) * root : C(0.5) * (t + quotient(t, t + 1));
   return copysign(x == x ? y : x, x);
 }
-inline Vec<double> cosh(Vec<double> x) {
-  Vec<double> a = abs(x), e = exp(a), root = exp(a * 0.5);
-  return a > 40.0 ? root * 0.5 * root : 0.5 * (e + 1 / e);
+template <class C> inline Vec<C> cosh_vec(Vec<C> x) {
+  Vec<C> a = abs(x), e = exp(a), root = exp(a * C(0.5));
+  return a > C(40) ? root * C(0.5) * root : C(0.5) * (e + 1 / e);
 }
+template <class C> inline Vec<C> atanh_vec(Vec<C> x) {
+  Vec<C> a = abs(x);
+  return copysign(C(0.5) * log1p(2 * a / (1 - a)), x);
+}
+inline Vec<float> sinh(Vec<float> x) { return sinh_vec<float>(x); }
+inline Vec<double> sinh(Vec<double> x) { return sinh_vec<double>(x); }
+inline Vec<float> cosh(Vec<float> x) { return cosh_vec<float>(x); }
+inline Vec<double> cosh(Vec<double> x) { return cosh_vec<double>(x); }
+inline Vec<float> atanh(Vec<float> x) { return atanh_vec<float>(x); }
+inline Vec<double> atanh(Vec<double> x) { return atanh_vec<double>(x); }
 inline Vec<double> asinh(Vec<double> x) {
   Vec<double> a = abs(x);
   Vec<double> small = log1p(a + a * a / (1 + sqrt(a * a + 1)));
@@ -565,28 +563,11 @@ inline Vec<double> acosh(Vec<double> x) {
   Vec<double> y = x > 0x1p28 ? log(x) + 0x1.62e42fefa39efp-1 : small;
   return x < 1.0 ? splat(Ieee<double>::nan) : y;
 }
-inline Vec<double> atanh(Vec<double> x) {
-  Vec<double> a = abs(x);
-  return copysign(0.5 * log1p(2 * a / (1 - a)), x);
-}
-inline Vec<float> sinh(Vec<float> x) {
-  Vec<float> a = abs(x), t = expm1(a), y = 0.5f * (t + quotient(t, t + 1)), root = exp(a * 0.5f);
-  y = a > 40.0f ? root * 0.5f * root : y;
-  return copysign(x == x ? y : x, x);
-}
-inline Vec<float> cosh(Vec<float> x) {
-  Vec<float> a = abs(x), e = exp(a), root = exp(a * 0.5f);
-  return a > 40.0f ? root * 0.5f * root : 0.5f * (e + 1 / e);
-}
 inline Vec<float> asinh(Vec<float> x) {
   return through_double([](Vec<double> a, Vec<double>) { return asinh(a); }, x);
 }
 inline Vec<float> acosh(Vec<float> x) {
   return through_double([](Vec<double> a, Vec<double>) { return acosh(a); }, x);
-}
-inline Vec<float> atanh(Vec<float> x) {
-  Vec<float> a = abs(x);
-  return copysign(0.5f * log1p(2 * a / (1 - a)), x);
 }
 
 // A power needs its logarithm in more than working precision: libm has it for double, and double is that for float.

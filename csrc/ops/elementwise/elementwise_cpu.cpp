@@ -263,11 +263,8 @@ template <int N> void evaluate(const Blocks& blocks, DType compute, const Loop<N
   return walk(Walk<N, int64_t>(loop, block, params));
 }
 
-// Blocks of an op in its operands' own type
-// ------------------------------------------------------------------------------------------------------
-//
-// Taken where int64 would give the same: sums and products agree modulo 2^bits, comparisons and bits as they are. A
-// bool is a uint8 that is 0 or 1, for which + is "or" and * is "and".
+// Blocks of an op in its operands' own type. Taken where int64 would give the same: sums and products agree modulo
+// 2^bits, comparisons and bits as they are. A bool is a uint8 that is 0 or 1, for which + is "or" and * is "and".
 
 template <> struct int_of<uint8_t> { using type = int8_t; };
 template <> struct lane_of<Vec<uint8_t>> { using type = uint8_t; };
@@ -352,11 +349,11 @@ BlockFunction where_own_of(DType t) {
   return block;
 }
 
-// The first operand from `first` on that is more than one element gives the dtype.
-template <int N> DType own_dtype(const Loop<N>& loop, int first) {
-  for (int k = first; k < N; ++k)
+// The first operand that is more than one element gives the dtype.
+template <int N> DType own_dtype(const Loop<N>& loop) {
+  for (int k = 1; k < N; ++k)
     if (loop.stride[k][0] != 0) return loop.dtype[k];
-  return loop.dtype[first];
+  return loop.dtype[1];
 }
 
 // A block buffer full of one element, converted to t as everywhere by way of C; false if t cannot hold it.
@@ -406,7 +403,7 @@ bool evaluate_own(BlockFunction block, DType compute, const Loop<N>& loop, const
 
 bool unary_in_own(Unary op, DType compute, const Loop<2>& loop, const double* params) {
   if (compute != DType::Int64) return false;
-  const DType t = own_dtype(loop, 1), wanted[] = {op == Unary::LogicalNot ? DType::Bool : t, t};
+  const DType t = own_dtype(loop), wanted[] = {op == Unary::LogicalNot ? DType::Bool : t, t};
   BlockFunction block = t == DType::Int32                             ? unary_own_of<int32_t>(op)
                         : t == DType::UInt8                           ? unary_own_of<uint8_t>(op)
                         : t == DType::Bool && op == Unary::LogicalNot ? unary_own_of<uint8_t>(op)
@@ -415,7 +412,7 @@ bool unary_in_own(Unary op, DType compute, const Loop<2>& loop, const double* pa
 }
 bool binary_in_own(Binary op, DType compute, const Loop<3>& loop, const double* params) {
   if (compute != DType::Int64) return false;
-  const DType t = own_dtype(loop, 1);
+  const DType t = own_dtype(loop);
   const bool asks = op >= Binary::Eq && op <= Binary::LogicalXor;
   const DType wanted[] = {asks ? DType::Bool : t, t, t};
   if (t == DType::Bool) op = op == Binary::Add ? Binary::BitwiseOr : op == Binary::Mul ? Binary::BitwiseAnd : op;
