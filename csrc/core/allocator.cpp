@@ -21,6 +21,12 @@ constexpr int kClasses = 64 * 4;
 constexpr int64_t kCacheSlack = int64_t(256) << 20;  // the cache may hold this much more than was ever in use at once
 
 // Sizes round up to 1, 1.25, 1.5 or 1.75 times a power of two, at least 64: at most a fifth is wasted.
+size_t size_of_class(int index) {
+  if (index == 0) return kAlign;
+  size_t power = size_t(1) << index / 4;
+  return power + size_t(index % 4 + 1) * (power / 4);
+}
+
 size_t class_size(size_t bytes, int* index) {
   if (bytes <= kAlign) {
     *index = 0;
@@ -30,15 +36,11 @@ size_t class_size(size_t bytes, int* index) {
   size_t quarter = (size_t(1) << log) / 4;
   size_t steps = (bytes - 1 - (size_t(1) << log)) / quarter + 1;  // 1..4
   *index = log * 4 + int(steps) - 1;
-  return (size_t(1) << log) + steps * quarter;
+  return size_of_class(*index);
 }
 
-size_t size_of_class(int index) {
-  return index == 0 ? kAlign : (size_t(1) << index / 4) + size_t(index % 4 + 1) * ((size_t(1) << index / 4) / 4);
-}
-
-// Held for a few instructions, in which nothing waits and the system is not called; a mutex would cost as much again as
-// the rest of an allocation.
+// Held for a few instructions, in which nothing waits and no block is asked of the system; a mutex would cost as much
+// again as the rest of an allocation.
 class Lock {
  public:
   void lock() {

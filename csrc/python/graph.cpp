@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "python/bind.h"
+#include "python/spares.h"
 #include "python/tensor.h"
 
 namespace gg::python {
@@ -55,6 +56,12 @@ bool user_line(PyObject** code, int* instruction) {
     frame = back;
   }
   return false;
+}
+
+PyObject* tuple_of(PyObject* const* items, Py_ssize_t n) {
+  PyObject* tuple = PyTuple_New(n);
+  for (Py_ssize_t i = 0; tuple && i < n; ++i) PyTuple_SET_ITEM(tuple, i, Py_NewRef(items[i]));
+  return tuple;
 }
 
 // The same elements without the graph.
@@ -131,17 +138,13 @@ bool record(NodeObject* node, PyObject* out) {
   return true;
 }
 
-// Nodes of classes that add no slots, for the next ones. Python's lock guards the list.
-constexpr int kSpares = 64;
-PyObject* spares[kSpares];
-int spare_count = 0;
+Spares spares;  // of classes that add no slots
+bool is_plain(PyTypeObject* type) { return type->tp_basicsize == Py_ssize_t(sizeof(NodeObject)); }
 
 PyObject* node_new(PyTypeObject* type, PyObject*, PyObject*) {
-  PyObject* o;
-  if (type->tp_basicsize == Py_ssize_t(sizeof(NodeObject)) && spare_count > 0) {
-    o = spares[--spare_count];
+  PyObject* o = is_plain(type) ? spares.take(type) : nullptr;
+  if (o) {
     std::memset(reinterpret_cast<char*>(o) + sizeof(PyObject), 0, sizeof(NodeObject) - sizeof(PyObject));
-    PyObject_Init(o, type);
     PyObject_GC_Track(o);
   } else {
     o = type->tp_alloc(type, 0);
@@ -184,10 +187,7 @@ void node_dealloc(PyObject* self) {
   if (node->weak_references) PyObject_ClearWeakRefs(self);
   node_clear(self);
   PyMem_Free(node->many);
-  if (type->tp_basicsize == Py_ssize_t(sizeof(NodeObject)) && !type->tp_finalize && spare_count < kSpares)
-    spares[spare_count++] = self;
-  else
-    type->tp_free(self);
+  if (!is_plain(type) || type->tp_finalize || !spares.keep(self)) type->tp_free(self);
   Py_DECREF(type);
   Py_TRASHCAN_END
 }
@@ -219,15 +219,21 @@ PyObject* compute(NodeObject* node, PyObject* kernel, PyObject* const* args, Py_
   Py_ssize_t tensors = n;
   while (tensors > 0 && !is_tensor(args[tensors - 1])) --tensors;
   if (tensors < n) {
-    PyObject* params = PyTuple_New(n - tensors);
-    for (Py_ssize_t i = tensors; i < n; ++i) PyTuple_SET_ITEM(params, i - tensors, Py_NewRef(args[i]));
-    Py_XSETREF(node->params, params);
+    Py_XSETREF(node->params, tuple_of(args + tensors, n - tensors));
+    if (!node->params) {
+      Py_DECREF(out);
+      return nullptr;
+    }
   }
   const Dims& shape = as_tensor(out)->array.shape();
   bool same = true;
   for (Py_ssize_t i = 0; i < n; ++i) same = same && (!is_tensor(args[i]) || as_tensor(args[i])->array.shape() == shape);
   if (!same) {
     PyObject* shapes = PyTuple_New(n);
+    if (!shapes) {
+      Py_DECREF(out);
+      return nullptr;
+    }
     for (Py_ssize_t i = 0; i < n; ++i)
       PyTuple_SET_ITEM(shapes, i,
                        is_tensor(args[i]) ? to_python(as_tensor(args[i])->array.shape()) : Py_NewRef(nothing));
@@ -247,9 +253,8 @@ PyObject* compute(NodeObject* node, PyObject* kernel, PyObject* const* args, Py_
 
 // Each output of a view remembers how it was made: (parent, the parent's node, the class, the other arguments).
 bool note_views(PyTypeObject* type, PyObject* const* args, Py_ssize_t n, PyObject* out) {
-  PyObject* rest = PyTuple_New(n - 1);
+  PyObject* rest = tuple_of(args + 1, n - 1);
   if (!rest) return false;
-  for (Py_ssize_t i = 1; i < n; ++i) PyTuple_SET_ITEM(rest, i - 1, Py_NewRef(args[i]));
   PyObject* parent = args[0];
   PyObject* node = as_tensor(parent)->node ? as_tensor(parent)->node : Py_None;
   bool several = PyTuple_CheckExact(out);
@@ -305,9 +310,8 @@ PyObject* apply_uncast(PyTypeObject* type, PyObject* const* args, Py_ssize_t n) 
 PyObject* apply_op(PyTypeObject* type, PyObject* const* args, Py_ssize_t n) {
   PyObject* rule = casting ? class_attribute(type, s_autocast) : nullptr;
   if (!rule || rule == Py_None) return apply_uncast(type, args, n);
-  PyObject* given = PyTuple_New(n);
+  PyObject* given = tuple_of(args, n);
   if (!given) return nullptr;
-  for (Py_ssize_t i = 0; i < n; ++i) PyTuple_SET_ITEM(given, i, Py_NewRef(args[i]));
   PyObject* cast = PyObject_CallFunctionObjArgs(casting, reinterpret_cast<PyObject*>(type), given, nullptr);
   Py_DECREF(given);
   if (!cast) return nullptr;
@@ -326,9 +330,8 @@ PyObject* node_record(PyObject* self, PyObject* out) {
 }
 
 PyObject* node_save(PyObject* self, PyObject* const* tensors, Py_ssize_t n) {
-  PyObject* saved = PyTuple_New(n);
+  PyObject* saved = tuple_of(tensors, n);
   if (!saved) return nullptr;
-  for (Py_ssize_t i = 0; i < n; ++i) PyTuple_SET_ITEM(saved, i, Py_NewRef(tensors[i]));
   Py_XSETREF(as_node(self)->saved, saved);
   Py_RETURN_NONE;
 }

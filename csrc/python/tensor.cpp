@@ -7,6 +7,7 @@
 #include "python/bind.h"
 #include "python/graph.h"
 #include "python/interop.h"
+#include "python/spares.h"
 
 namespace gg::python {
 
@@ -19,15 +20,11 @@ namespace {
 PyObject* refresh_view = nullptr;  // Python: gives a view whose parent was changed in place its new node
 PyObject* fetched = nullptr;       // Python: the edge of a 0-d tensor of the CPU beside tensors of a device
 
-// Objects of the class Tensor that died, for the next ones: most live for one op. Python's lock guards the list.
-constexpr int kSpares = 64;
-PyObject* spares[kSpares];
-int spare_count = 0;
+Spares spares;  // of the class Tensor itself
 
 PyObject* allocate(PyTypeObject* type, Array array) {
-  PyObject* o;
-  if (type == tensor_type && spare_count > 0) {
-    o = PyObject_Init(spares[--spare_count], type);
+  PyObject* o = type == tensor_type ? spares.take(type) : nullptr;
+  if (o) {
     TensorObject* t = as_tensor(o);
     new (&t->array) Array(std::move(array));
     t->grad = t->node = t->view = t->hooks = t->weak_references = nullptr;
@@ -79,10 +76,7 @@ void tensor_dealloc(PyObject* self) {
   if (as_tensor(self)->weak_references) PyObject_ClearWeakRefs(self);
   tensor_clear(self);
   as_tensor(self)->array.~Array();
-  if (type == tensor_type && spare_count < kSpares)
-    spares[spare_count++] = self;
-  else
-    type->tp_free(self);
+  if (type != tensor_type || !spares.keep(self)) type->tp_free(self);
   Py_DECREF(type);
   Py_TRASHCAN_END
 }
