@@ -288,7 +288,7 @@ def row_cases() -> Iterator[Case]:
             def function(L: Library, row: table.Row = row) -> Any:
                 found = row.function() if L.__name__ == "glassgrad" else row.torch_function()
                 if found is None:
-                    raise NotImplementedError("PyTorch has no such op")
+                    raise steps.NoCounterpart("PyTorch has no such op")
                 return found
 
             for what in (FORWARD, BACKWARD) if row.grad else (FORWARD,):

@@ -26,6 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 import measure  # noqa: E402
 import worker  # noqa: E402
+from steps import NoCounterpart  # noqa: E402
 
 BUDGET = 3.0  # seconds of one case's rounds
 FEWEST = 5  # rounds that a case has in any case
@@ -64,6 +65,8 @@ class Worker:
             answer = self.pipe.recv()
         except EOFError:
             raise Ended("the process ended") from None
+        if isinstance(answer, NoCounterpart):
+            raise answer
         if isinstance(answer, Exception):
             raise Failed(str(answer))
         return answer
@@ -112,10 +115,12 @@ def run_case(case: Any, workers: dict[str, Worker], rounds: int, limits: Any) ->
             continue
         try:
             made[library] = process.ask(("make", case.key))
-        except Failed as error:
-            if library == "glassgrad" or not str(error).startswith("NotImplementedError"):
-                raise type(error)(f"{library}: {error}") from error
+        except NoCounterpart as error:
+            if library == "glassgrad":
+                raise Failed(f"{library}: {error}") from error
             missing[library] = str(error)
+        except Failed as error:
+            raise type(error)(f"{library}: {error}") from error
     values, moved, touched, _ = made["glassgrad"]
     operations = case.operations or max(answer[3] for answer in made.values())
     for library, (theirs, *_) in made.items():

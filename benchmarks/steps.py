@@ -17,6 +17,10 @@ import numpy as np
 Library = Any
 
 
+class NoCounterpart(NotImplementedError):
+    """A library has nothing to compare with this case."""
+
+
 @dataclass
 class Job:
     """Something to be called again and again; `check` gives arrays that must be the same in both libraries."""

@@ -51,6 +51,11 @@ def turn(call: Any) -> float:
             return passed / done
 
 
+def module_of(library: str) -> Any:
+    """What is imported for a library's cases."""
+    return __import__("glassgrad" if library == "glassgrad" else "torch")
+
+
 def op_job(case: Any, library: str, module: Any) -> Any:
     """The job of a case that is one call on inputs."""
     import cases
@@ -116,10 +121,11 @@ def shares_memory(result: Any, sample: Any, table: Any) -> bool:
 def numpy_job(case: Any) -> Any:
     """The numpy reference of a row, in float32."""
     import op_table as table
-    from steps import Job
+    from cases import FORWARD
+    from steps import Job, NoCounterpart
 
-    if case.reference is None or case.what != "f":
-        raise NotImplementedError("no numpy reference of this case")
+    if case.reference is None or case.what != FORWARD:
+        raise NoCounterpart("no numpy reference of this case")
     sample = case.inputs(table.Random(0)).map(lambda a: table.cast(a, DTYPE))
     call = functools.partial(case.reference, *sample.args, **sample.kwargs)
     return Job(call, lambda: [np.asarray(y) for y in table.flatten(call())])
@@ -130,7 +136,7 @@ def make_job(key: str, library: str, known: dict[str, Any]) -> Any:
     case = known[key]
     if library == "numpy":
         return numpy_job(case)
-    module = __import__("glassgrad" if library == "glassgrad" else "torch")
+    module = module_of(library)
     if case.build is None:
         return op_job(case, library, module)
     return case.build(module, compile=True) if library == "torch.compile" else case.build(module)
@@ -150,12 +156,14 @@ def begin(library: str, threads: int) -> dict[str, Any]:
     import cases
 
     if library != "numpy":
-        __import__("glassgrad" if library == "glassgrad" else "torch").set_num_threads(threads)
+        module_of(library).set_num_threads(threads)
     return {case.key: case for case in cases.all_cases()}
 
 
 def work(library: str, threads: int, pipe: Any) -> None:
     """Answers until None: ("make", key) with (values, bytes moved and touched, operations), "turn" with seconds."""
+    from steps import NoCounterpart
+
     try:
         known = begin(library, threads)
     except Exception as error:
@@ -177,6 +185,8 @@ def work(library: str, threads: int, pipe: Any) -> None:
                 answer = (values, job.moved, job.live, count_operations(job.call) if counted else 0.0)
             rest()
             pipe.send(answer)
+        except NotImplementedError as error:  # the library's own as well
+            pipe.send(NoCounterpart(str(error)))
         except Exception as error:
             pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
@@ -199,7 +209,7 @@ def peak_memory(key: str, library: str, threads: int, pipe: Any) -> None:
         known = begin(library, threads)
         import steps
 
-        module = __import__("glassgrad" if library == "glassgrad" else "torch")
+        module = module_of(library)
         for _ in range(3):
             steps.classifier(steps.tiny, (2, 1, 8, 8), module).call()
         gc.collect()
