@@ -12,6 +12,7 @@
 // a functor.
 #pragma once
 #include "core/parallel.h"
+#include "cpu/integers.h"
 #include "cpu/scratch.h"
 #include "cpu/vec.h"
 
@@ -43,8 +44,6 @@ constexpr int64_t kPieceFlops = 4000000;   // a piece of parallel work: 20 to 40
 constexpr int64_t kLeastFlops = 500000;    // below twice this a second thread's help costs more than it brings
 constexpr int64_t kPieceElements = 65536;  // a piece of a product that is bound by reading B
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 

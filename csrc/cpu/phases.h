@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/dtype.h"
+#include "cpu/integers.h"
 #include "cpu/vec.h"
 
 namespace gg::GG_ISA {
@@ -16,8 +17,6 @@ namespace {
 
 constexpr bool kMasks = GG_VECTOR_BYTES == 64;  // load_n and store_n are single instructions
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
-inline int64_t floor_div(int64_t a, int64_t b) { return -ceil_div(-a, b); }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t divisor(int64_t a, int64_t b) {  // the greatest common one
@@ -28,7 +27,6 @@ inline int64_t divisor(int64_t a, int64_t b) {  // the greatest common one
   }
   return a;
 }
-inline int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
 // One axis: output o reads padded coordinate o*stride + start + t*step for tap t; coordinate i is x[i - pad] or the
 // border.

@@ -8,6 +8,7 @@
 // im2col after Anderson et al., "Low-memory GEMM-based convolution algorithms for deep neural networks" (2017).
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "cpu/gemm.h"
 #include "cpu/phases.h"
 #include "cpu/scratch.h"
 #include "ops/conv/conv.h"
@@ -20,7 +21,7 @@ constexpr bool kManyRegisters = GG_VECTOR_BYTES == 64;
 constexpr int kRows = kManyRegisters ? 8 : 4;
 constexpr int kWide = 3;
 constexpr int kWideThin = 6;           // for one or two output channels (depthwise)
-constexpr int64_t kDepth = 640;        // rows of k per pass: a panel of A stays in the L1 cache
+constexpr int64_t kPassDepth = 640;    // rows of k per pass: a panel of A stays in the L1 cache
 constexpr int64_t kCache = 640 << 10;  // bytes of phase lines per task: L2
 constexpr int64_t kPackFor = 1024;     // pixels that pay for packing the weights
 constexpr int64_t kTaskFlops = 4 << 20;
@@ -247,7 +248,7 @@ template <class T> void multiply_shifted(Problem p, const T* x, const T* w, cons
   });
 
   // A block of tiles shares each pass over k; its accumulators stay in the L2 cache.
-  const int64_t passes = larger(1, ceil_div(depth, kDepth)), pass = ceil_div(depth, passes);
+  const int64_t passes = larger(1, ceil_div(depth, kPassDepth)), pass = ceil_div(depth, passes);
   const int64_t part_rows = kRows * ceil_div(row_tiles, row_parts);
   const int64_t together =
       passes == 1 && !dense ? 1
