@@ -317,6 +317,57 @@ def test_clipping():
     np.testing.assert_allclose(ours.weight.grad.numpy(), theirs.weight.grad.numpy(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, float("inf")])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_clipping_of_many_sizes(norm_type, dtype):
+    generator = np.random.default_rng(0)
+    values = [generator.standard_normal(n) for n in (1, 3, 17, 64, 1000, 40_001)]
+    values += [np.zeros((0,))] * (norm_type < 3)  # nothing has no largest element
+    whole = np.concatenate(values)
+    exact = np.linalg.norm(whole, norm_type)
+    rtol = 2e-2 if dtype == "bfloat16" else 1e-5
+    found, before = [], gg.get_num_threads()
+    for threads in (1, 2, before):
+        gg.set_num_threads(threads)
+        owners = [gg.zeros(len(v), dtype=getattr(gg, dtype)) for v in values]
+        for p, v in zip(owners, values):
+            p.grad = gg.tensor(v, dtype=p.dtype)
+        total = gg.nn.utils.clip_grad_norm_(owners, 2.0, norm_type)
+        assert total.dtype == owners[0].dtype and total.item() == pytest.approx(exact, rel=rtol)
+        clipped = np.concatenate([p.grad.to(gg.float64).numpy() for p in owners])
+        np.testing.assert_allclose(clipped, whole * (2 / exact), rtol=rtol)
+        found.append((total.item(), clipped))
+        gg.nn.utils.clip_grad_norm_(owners, 1e9, norm_type)  # a norm below the largest changes nothing
+        np.testing.assert_array_equal(np.concatenate([p.grad.to(gg.float64).numpy() for p in owners]), clipped)
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_clipping_of_strided_and_shared_gradients():
+    strided, first, second = gg.zeros(2, 3), gg.zeros(2), gg.zeros(2)
+    strided.grad = gg.ones(3, 2).t()
+    first.grad = second.grad = gg.ones(2)
+    version = strided.grad._version
+    assert gg.nn.utils.clip_grad_norm_([strided], 1.0).item() == pytest.approx(6**0.5)
+    np.testing.assert_allclose(strided.grad.numpy(), np.full((2, 3), 6**-0.5), rtol=1e-5)
+    assert strided.grad._version > version
+    assert gg.nn.utils.clip_grad_norm_([first, second], 1.0).item() == 2.0
+    np.testing.assert_allclose(first.grad.numpy(), [0.25, 0.25], rtol=1e-5)  # one tensor, scaled for each owner
+
+
+def test_clipping_of_what_is_not_finite():
+    w = gg.zeros(3)
+    w.grad = gg.tensor([1.0, float("inf"), 2.0])
+    with pytest.raises(RuntimeError, match=r"total norm of order 2\.0 is inf"):
+        gg.nn.utils.clip_grad_norm_([w], 1.0, error_if_nonfinite=True)
+    np.testing.assert_array_equal(w.grad.numpy(), [1.0, np.inf, 2.0])
+    gg.nn.utils.clip_grad_norm_([w], 1.0)
+    np.testing.assert_array_equal(w.grad.numpy(), [0.0, np.nan, 0.0])
+    w.grad = gg.tensor([1.0, float("nan"), 2.0])
+    gg.nn.utils.clip_grad_norm_([w], 1.0)
+    assert np.isnan(w.grad.numpy()).all()
+
+
 @pytest.mark.parametrize("name", ["Linear", "Sequential", "Conv2d"])
 def test_layers_report_what_is_wrong(name):
     if name == "Linear":

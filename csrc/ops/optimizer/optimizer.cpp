@@ -1,7 +1,9 @@
 // Fronts of the optimizer steps: checks, step counts, the constants that depend on them, slices.
 #include "ops/optimizer/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,21 @@ namespace {
 using Arrays = std::vector<Array>;
 
 constexpr int64_t kSlice = 16384;  // elements; a parameter smaller than that is one slice
+
+void cut(const OptimizerSlice& whole, std::vector<OptimizerSlice>* slices) {
+  const int64_t item = item_size(whole.dtype);
+  auto at = [](auto* data, int64_t bytes) -> decltype(data) {
+    return data ? const_cast<char*>(static_cast<const char*>(data)) + bytes : nullptr;
+  };
+  for (int64_t begin = 0; begin < whole.n; begin += kSlice) {
+    OptimizerSlice slice = whole;
+    slice.param = at(whole.param, begin * item);
+    slice.grad = at(whole.grad, begin * item);
+    for (void*& s : slice.state) s = at(s, begin * item);
+    slice.n = whole.n - begin < kSlice ? whole.n - begin : kSlice;
+    slices->push_back(slice);
+  }
+}
 
 // The tensors of one step. States are lists as long as params, or empty where the rule keeps none.
 struct Step {
@@ -64,16 +81,7 @@ struct Step {
     }
     at = 0;
     for (double value : k) whole.k[at++] = value;
-    int64_t item = item_size(p.dtype());
-    for (int64_t begin = 0; begin < whole.n; begin += kSlice) {
-      OptimizerSlice slice = whole;
-      slice.param = static_cast<char*>(whole.param) + begin * item;
-      slice.grad = static_cast<const char*>(whole.grad) + begin * item;
-      for (void*& s : slice.state)
-        if (s) s = static_cast<char*>(s) + begin * item;
-      slice.n = whole.n - begin < kSlice ? whole.n - begin : kSlice;
-      slices.push_back(slice);
-    }
+    cut(whole, &slices);
     bump_version(p);
     for (const Arrays* s : states)
       if (!s->empty()) bump_version((*s)[i]);
@@ -102,6 +110,12 @@ double count_step(const char* op, const Array& step) {
 
 void check_steps(const char* op, const Arrays& params, const Arrays& steps) {
   check<ValueError>(steps.size() == params.size(), op, ": ", params.size(), " parameters and ", steps.size(), " steps");
+}
+
+bool floats_of_cpu(const Arrays& tensors) {
+  for (const Array& x : tensors)
+    if (!is_floating(x.dtype()) || x.device() != Device{}) return false;
+  return true;
 }
 
 }  // namespace
@@ -222,6 +236,39 @@ void rprop_step(const Arrays& params, const Arrays& grads, const Arrays& previou
   s.run(s.kernels().rprop, RpropOptions{eta_minus, eta_plus, step_min, step_max, maximize});
 }
 
+// The Euclidean norm of all tensors as if they were one vector, in the first one's dtype; nothing unless all are floats
+// of the CPU.
+std::optional<Array> total_norm(const Arrays& tensors) {
+  if (!floats_of_cpu(tensors)) return std::nullopt;
+  std::vector<OptimizerSlice> slices;
+  Arrays held;
+  for (const Array& x : tensors) {
+    held.push_back(x.contiguous());
+    cut({nullptr, held.back().bytes(), {}, x.numel(), x.dtype(), {}}, &slices);
+  }
+  const double sum = optimizer_kernels({}).square_sum(slices.data(), int64_t(slices.size()));
+  return Array::scalar(std::sqrt(sum), tensors.empty() ? DType::Float32 : tensors[0].dtype());
+}
+
+// Multiplies all tensors by a factor in place; false, and nothing done, unless all are dense floats of the CPU that
+// share no memory.
+bool scale_all(const Arrays& tensors, double factor) {
+  if (!floats_of_cpu(tensors)) return false;
+  std::vector<OptimizerSlice> slices;
+  std::vector<std::pair<const char*, const char*>> ranges;
+  for (const Array& x : tensors) {
+    if (!x.is_contiguous()) return false;
+    ranges.emplace_back(x.bytes(), x.bytes() + x.numel() * item_size(x.dtype()));
+    cut({x.bytes(), nullptr, {}, x.numel(), x.dtype(), {}}, &slices);
+  }
+  std::sort(ranges.begin(), ranges.end());
+  for (size_t i = 1; i < ranges.size(); ++i)
+    if (ranges[i].first < ranges[i - 1].second) return false;
+  optimizer_kernels({}).scale(slices.data(), int64_t(slices.size()), factor);
+  for (const Array& x : tensors) bump_version(x);
+  return true;
+}
+
 void bind_optimizer(pybind11::module_& m) {
   python::def<&sgd_step>(m, "sgd_step",
                          {"params", "grads", "momentum_buffers", "fresh", "lr", "momentum", "dampening", "weight_decay",
@@ -249,6 +296,8 @@ void bind_optimizer(pybind11::module_& m) {
   python::def<&rprop_step>(m, "rprop_step",
                            {"params", "grads", "previous", "step_sizes", "steps", "eta_minus", "eta_plus", "step_min",
                             "step_max", "maximize"});
+  python::def<&total_norm>(m, "total_norm", {"tensors"});
+  python::def<&scale_all>(m, "scale_all", {"tensors", "factor"});
 }
 
 }  // namespace gg

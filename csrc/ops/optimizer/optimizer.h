@@ -1,7 +1,8 @@
 // Optimizer steps: one call updates every parameter of a group.
 //
 // The front cuts all tensors into slices of bounded size; a kernel walks the slices in parallel and reads and writes
-// each element of parameter, gradient and states once. p: parameter, g: gradient, t: the step, counted from 1.
+// each element of parameter, gradient and states once. p: parameter, g: gradient, t: the step, counted from 1. On the
+// CPU the norm of all gradients is one call too, and so is their scaling; on a GPU their factor never leaves it.
 #pragma once
 #include "core/dtype.h"
 #include "core/kernels.h"
@@ -76,6 +77,9 @@ struct OptimizerKernels {
   void (*radam)(const OptimizerSlice*, int64_t count, const RadamOptions&);
   // state: previous g, step sizes.
   void (*rprop)(const OptimizerSlice*, int64_t count, const RpropOptions&);
+  // The sum of g^2 over all slices; p *= factor. Null on a GPU.
+  double (*square_sum)(const OptimizerSlice*, int64_t count);
+  void (*scale)(const OptimizerSlice*, int64_t count, double factor);
 };
 
 GG_KERNELS(OptimizerKernels, optimizer_kernels)

@@ -134,6 +134,7 @@ void rprop(const OptimizerSlice* s, int64_t n, const RpropOptions& o) { run<2>(s
 
 }  // namespace
 
-const OptimizerKernels optimizer_kernels = {sgd, adam, rmsprop, adagrad, adadelta, adamax, nadam, radam, rprop};
+const OptimizerKernels optimizer_kernels = {sgd,   adam,  rmsprop, adagrad, adadelta, adamax,
+                                            nadam, radam, rprop,   nullptr, nullptr};
 
 }  // namespace gg::cuda

@@ -30,10 +30,13 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_n
     from glassgrad.ops.creation import zeros
     from glassgrad.ops.layout import stack
 
-    norms = [t.detach().norm(norm_type) for t in tensors]
-    if not norms:
+    listed = list(tensors)
+    if not listed:
         return zeros(())
-    total: Tensor = stack([n.to(norms[0]) for n in norms]).norm(norm_type)
+    total: Tensor | None = core.total_norm(listed) if norm_type == 2 else None
+    if total is None:
+        norms = [t.detach().norm(norm_type) for t in listed]
+        total = stack([n.to(norms[0]) for n in norms]).norm(norm_type)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"get_total_norm: the total norm of order {norm_type} is {total.item()}, so gradients cannot be clipped"
@@ -54,11 +57,14 @@ def clip_grad_norm_(
     >>> w.grad
     tensor([0.6000, 0.8000])
     """
-    owners = _with_grad(parameters)
-    total = get_total_norm([p.grad for p in owners], norm_type, error_if_nonfinite)
+    grads = [p.grad for p in _with_grad(parameters)]
+    total = get_total_norm(grads, norm_type, error_if_nonfinite)
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
-    for p in owners:
-        p.grad.mul_(factor.to(p.grad.dtype))
+    on_cpu = factor.device.type == "cpu"  # a GPU's factor stays there: to look at it would wait for all that is queued
+    if on_cpu and (factor.item() == 1 or core.scale_all(grads, factor.item())):
+        return total
+    for g in grads:
+        g.mul_(factor.to(g.dtype))
     return total
 
 
