@@ -150,16 +150,19 @@ template <int R, int V, class C, class T>
 [[gnu::always_inline]] inline void store_tile(Vec<C> (&sums)[R][V], const Epilogue<C, T>& e, Matrix<T> c, int64_t i,
                                               int64_t j, int64_t columns) {
   if (R * V == 1) return store_vector(sums[0][0], e, c, i, j, columns);
-  if (columns >= V * kLanes<C> && !e.d.data) {  // the rule: from the registers, without a branch for each vector
+  const bool row_sum = !e.d.data || e.accumulate || e.d.col == 0;  // nothing, or one number a row, is added to the sums
+  if (columns >= V * kLanes<C> && row_sum) {  // the rule: from the registers, without a branch for each vector
     T* out = c.at(i, j);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r, out += c.row)
+    for (int r = 0; r < R; ++r, out += c.row) {
+      const Vec<C> added = e.d.data && !e.accumulate ? splat(load1(e.d.at(i + r, 0)) * e.beta) : Vec<C>{};
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
-        Vec<C> x = sums[r][v] * e.alpha;
+        Vec<C> x = sums[r][v] * e.alpha + added;
         if (e.accumulate) x += load(out + v * kLanes<C>);
         store(out + v * kLanes<C>, x);
       }
+    }
     return;
   }
   if (V == 1 && !e.d.data && !e.accumulate) {

@@ -103,6 +103,8 @@ def samples(nd: int) -> Callable[[Random], list[Sample]]:
             Sample(n(2, 3, *size), n(3, 1, *kernel), padding="same", groups=3),
             Sample(n(2, 2, *size), n(9, 2, *kernel), padding="valid", stride=3),
             Sample(n(1, 2, *size), n(5, 2, *[1] * nd), n(5), stride=2),
+            Sample(n(3, 4, *size), n(6, 2, *[1] * nd), n(6), groups=2),
+            Sample(n(2, 3, *(6 * s for s in size)), n(2, 3, *[1] * nd), n(2)),
             Sample(n(0, 2, *size), n(3, 2, *kernel), n(3)),
         ]
 

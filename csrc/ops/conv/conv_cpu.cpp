@@ -193,10 +193,9 @@ inline bool worth_packing(const Windows& w, int64_t batch, int64_t rows, int64_t
   return wasted_cycles > 4 + 2 * runs_per_tile;
 }
 
-template <class T> void multiply_shifted(Problem p, const T* x, const T* w, const T* bias, T* y) {
+template <class T> void multiply_shifted(const Problem& p, const T* x, const T* w, const T* bias, T* y) {
   using C = compute_t<T>;
   constexpr int L = kLanes<C>;
-  p.trim();
   const Windows windows(p.axis);
   const int64_t taps = p.taps(), depth = p.channels * taps;
   const bool thin = p.rows <= 2;
@@ -311,6 +310,80 @@ template <class T> void multiply_shifted(Problem p, const T* x, const T* w, cons
   });
 }
 
+// Kernels of one element without a border: for every image and group y = W x + bias is a product of matrices, read and
+// written where they lie. Images too small to fill register tiles are gathered side by side first, as are pixels that
+// are not neighbours.
+inline bool is_pointwise(const Problem& p) {
+  bool yes = p.taps() == 1;
+  for (const WindowAxis& a : p.axis)
+    yes &= a.pad <= a.coordinate(0) && (a.out - 1) * a.stride + a.coordinate(0) - a.pad < a.in;
+  return yes;
+}
+
+template <class T> void multiply_pointwise(const Problem& p, const T* x, const T* w, const T* bias, T* y) {
+  constexpr int64_t kLeastColumns = 128, kMostColumns = 512;  // of a product
+  const WindowAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
+  const int64_t pixels = ad.out * ah.out * aw.out;
+  bool dense_in = true, dense_out = true;
+  for (int64_t i = 2, step = 1; i >= 0; step *= p.axis[i--].out) {
+    dense_in &= p.axis[i].in == p.axis[i].out;
+    dense_out &= p.axis[i].out == 1 || p.map.axis[i] == step;
+  }
+  const int64_t images = pixels >= kLeastColumns ? 1 : smaller(p.batch, larger(1, kMostColumns / pixels));
+  const bool gather = !dense_in || images > 1, scatter = !dense_out || images > 1;
+  const int64_t columns = images * pixels;
+  // f(element of x, element of y, number of the first pixel) for every row of pixels of an image.
+  auto each_row = [&](const auto& f) {
+    for (int64_t d = 0, at = 0; d < ad.out; ++d)
+      for (int64_t h = 0; h < ah.out; ++h, at += aw.out) {
+        const int64_t xd = d * ad.stride + ad.coordinate(0) - ad.pad, xh = h * ah.stride + ah.coordinate(0) - ah.pad;
+        f((xd * ah.in + xh) * aw.in + aw.coordinate(0) - aw.pad, d * p.map.axis[0] + h * p.map.axis[1], at);
+      }
+  };
+  const int64_t tasks = ceil_div(p.batch, images) * p.groups;
+  const bool few = tasks < 4;  // then each product is cut for the threads instead
+  const double flops = 2.0 * double(p.rows) * double(p.channels) * double(columns);
+  parallel_for(few ? 1 : tasks, larger(1, int64_t(double(kTaskFlops) / flops)), [&](int64_t begin, int64_t end) {
+    if (few) end = tasks;
+    const Scratch<T> xs(gather ? p.channels * columns : 0), ys(scatter ? p.rows * columns : 0);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t group = task % p.groups, n0 = task / p.groups * images, n = smaller(images, p.batch - n0);
+      const T* from = x + n0 * p.x_image + group * p.channels * p.x_channel;
+      T* to = y + n0 * p.map.image + p.y_start + group * p.rows * p.y_channel;
+      const Matrix<const T> a{w + group * p.w_group + p.w_start, p.w_row, p.w_channel};
+      const Matrix<const T> d{bias ? bias + group * p.rows : nullptr, 1, 0};
+      Matrix<const T> b{from, p.x_channel, 1};
+      Matrix<T> c{to, p.y_channel, 1};
+      if (gather) {
+        b = {xs.data(), columns, 1};
+        for (int64_t k = 0; k < p.channels; ++k)
+          for (int64_t i = 0; i < n; ++i)
+            each_row([&](int64_t xi, int64_t, int64_t at) {
+              const T* row = from + k * p.x_channel + i * p.x_image + xi;
+              for (int64_t j = 0; j < aw.out; ++j) xs[k * columns + i * pixels + at + j] = row[j * aw.stride];
+            });
+      }
+      if (scatter) c = {ys.data(), columns, 1};
+      gemm<T>(p.rows, n * pixels, p.channels, 1, a, b, bias ? 1 : 0, d, c);
+      if (scatter)
+        for (int64_t m = 0; m < p.rows; ++m)
+          for (int64_t i = 0; i < n; ++i)
+            each_row([&](int64_t, int64_t yi, int64_t at) {
+              T* row = to + m * p.y_channel + i * p.map.image + yi;
+              for (int64_t j = 0; j < aw.out; ++j) row[j * p.map.axis[2]] = ys[m * columns + i * pixels + at + j];
+            });
+    }
+  });
+}
+
+// The way that fits the shape.
+template <class T> void multiply_problem(Problem p, const T* x, const T* w, const T* bias, T* y) {
+  p.trim();
+  if constexpr (!std::is_same_v<T, int64_t>)
+    if (is_pointwise(p)) return multiply_pointwise(p, x, w, bias, y);
+  multiply_shifted(p, x, w, bias, y);
+}
+
 Problem forward_problem(const ConvShape& s) {
   Problem p;
   p.batch = s.batch;
@@ -334,7 +407,7 @@ Problem forward_problem(const ConvShape& s) {
 }
 
 template <class T> void conv_forward_t(const ConvShape& s, const T* x, const T* w, const T* bias, T* y) {
-  multiply_shifted(forward_problem(s), x, w, bias, y);
+  multiply_problem(forward_problem(s), x, w, bias, y);
 }
 
 template <class F> void dispatch_convolved(DType t, F&& f) {
@@ -402,7 +475,7 @@ template <class T> void conv_data_grad_t(const ConvShape& s, const T* dy, const 
           p.y_start += phase[i].start * x_axis[i];
           p.map.axis[i] = s.stride[i] * x_axis[i];
         }
-        if (!empty) multiply_shifted(p, dy, w, bias, dx);
+        if (!empty) multiply_problem(p, dy, w, bias, dx);
       }
 }
 
