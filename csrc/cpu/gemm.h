@@ -38,7 +38,9 @@ template <class C> constexpr int kTileColumns = kTileVectors * kLanes<C>;
 constexpr int64_t kDepth = 512;            // K block: a block of B then fits beside C in a 1 MB L2
 constexpr int64_t kBlockColumns = 512;     // columns of C per piece
 constexpr int64_t kFetchDepth = 64;        // depth from which a tile's C is fetched while the tile is summed
-constexpr int64_t kPassingRows = 128;      // rows of A up to which B is packed by the tile that reads it first
+constexpr int64_t kFewRows = 128;          // rows of A up to which B is packed by the tile that reads it first,
+constexpr int64_t kPassingRows = 512;      // and up to which it is so where each of several pieces has
+constexpr int64_t kManyPanels = 8;         // columns of its own
 constexpr int64_t kThinRows = 4;           // rows of A up to which a product is one pass over B
 constexpr int64_t kPieceFlops = 4000000;   // a piece of parallel work: 20 to 40 microseconds
 constexpr int64_t kLeastFlops = 500000;    // below twice this a second thread's help costs more than it brings
@@ -294,71 +296,30 @@ template <class C, class T> void pack_panel(Matrix<const T> b, int64_t depth, in
   }
 }
 
-// Rows of A for the tiles: row-major with stride depth, or, where A's columns are dense, slabs of kTallRows rows with
-// element (i, p) at (i % kTallRows) + p * kTallRows. `to` has room for whole slabs.
-template <class C, class T> void pack_rows(Matrix<const T> a, int64_t rows, int64_t depth, C* to) {
-  constexpr int L = kLanes<C>;
-  if (a.row == 1) {
-    // A few columns at a time, each read along its length: slab by slab, every line would be fetched many times.
-    constexpr int64_t kColumns = 16;
-    for (int64_t p0 = 0; p0 < depth; p0 += kColumns)
-      for (int64_t i = 0; i < rows; i += kTallRows) {
-        const int64_t n = least(kTallRows, rows - i), stop = least(depth, p0 + kColumns);
-        for (int64_t p = p0; p < stop; ++p) {
-          C* out = to + i * depth + p * kTallRows;
-          __builtin_prefetch(a.at(i, p + kColumns));
-          for (int64_t l = 0; l < n; l += L) {
-            Vec<C> x = n - l >= L ? load(a.at(i + l, p)) : load_n(a.at(i + l, p), n - l);
-            if (l + L <= kTallRows)
-              store(out + l, x);
-            else
-              store_n(out + l, x, kTallRows - l);
-          }
-        }
-      }
-    return;
-  }
-  for (int64_t i = 0; i < rows; ++i, to += depth) {
-    int64_t p = 0;
-    if (a.col == 1)
-      for (; p + L <= depth; p += L) store(to + p, load(a.at(i, p)));
-    for (; p < depth; ++p) to[p] = load1(a.at(i, p));
-  }
-}
-
-// How the operands of a block lie: as given by their strides, or packed by pack_rows (slabs) and pack_panel (panels,
-// one after the other, each as long as the block is deep).
-struct Packing { bool slabs = false, panels = false; };
-
-// One K block of rows x columns of C, whose first element is at (i0, j0). Rows of B are dense.
+// One K block of rows x columns of C, whose first element is at (i0, j0). Rows of B are dense, or B is packed: panels
+// of pack_panel, one after the other, each as long as the block is deep.
 template <class C, class T>
-void multiply_block(int64_t rows, int64_t columns, int64_t depth, Matrix<const C> a, Matrix<const C> b, Packing packing,
+void multiply_block(int64_t rows, int64_t columns, int64_t depth, Matrix<const C> a, Matrix<const C> b, bool packed,
                     const Epilogue<C, T>& e, Matrix<T> c, int64_t i0 = 0, int64_t j0 = 0) {
   const bool tall = columns <= kTallVectors * kLanes<C>;
-  const int64_t a_row = packing.slabs ? 1 : a.row, a_col = packing.slabs ? kTallRows : a.col;
   for (int64_t i = 0; i < rows;) {
-    int64_t now = tile_rows(rows - i, tall);
-    const C* a_tile = a.at(i, 0);
-    if (packing.slabs) {
-      now = least(now, kTallRows - i % kTallRows);
-      a_tile = a.data + i / kTallRows * kTallRows * depth + i % kTallRows;
-    }
+    const int64_t now = tile_rows(rows - i, tall);
     for (int64_t j = 0; j < columns;) {
       int64_t vectors = panel_vectors<C>(columns - j), width = vectors * kLanes<C>;
-      const C* panel = packing.panels ? b.data + j * depth : b.data + j;
-      const int64_t stride = packing.panels ? width : b.row, tail = columns - j - (width - kLanes<C>);
+      const C* panel = packed ? b.data + j * depth : b.data + j;
+      const int64_t stride = packed ? width : b.row, tail = columns - j - (width - kLanes<C>);
       const auto b_row = [=](int64_t p) { return panel + p * stride; };
       dispatch_block(now, vectors, [&]<int R, int V>() {
         if (depth >= kFetchDepth)
           for (int r = 0; r < R; ++r)
             for (int v = 0; v < V; ++v) __builtin_prefetch(c.at(i0 + i + r, j0 + j) + v * kLanes<C>, 1);
         Vec<C> sums[R][V] = {};
-        if (!packing.panels && tail < kLanes<C>)
-          multiply_tile<R, V, true>(depth, a_tile, a_row, a_col, b_row, sums, tail, Nothing<kFar>{});
-        else if (!packing.panels)
-          multiply_tile(depth, a_tile, a_row, a_col, b_row, sums, 0, Nothing<kFar>{});
+        if (!packed && tail < kLanes<C>)
+          multiply_tile<R, V, true>(depth, a.at(i, 0), a.row, a.col, b_row, sums, tail, Nothing<kFar>{});
+        else if (!packed)
+          multiply_tile(depth, a.at(i, 0), a.row, a.col, b_row, sums, 0, Nothing<kFar>{});
         else
-          multiply_tile(depth, a_tile, a_row, a_col, b_row, sums);
+          multiply_tile(depth, a.at(i, 0), a.row, a.col, b_row, sums);
         store_tile(sums, e, c, i0 + i, j0 + j, columns - j);
       });
       j += width;
@@ -367,7 +328,7 @@ void multiply_block(int64_t rows, int64_t columns, int64_t depth, Matrix<const C
   }
 }
 
-// The same for rows >= kTileRows of an A that is not in slabs: panel by panel, each read in place by the first tile,
+// The same for rows >= kTileRows: panel by panel, each read in place by the first tile,
 // which leaves it in `packed` (depth x kTileColumns) for the others.
 template <class C, class T>
 void multiply_packing(int64_t rows, int64_t columns, int64_t depth, Matrix<const C> a, Matrix<const C> b, C* packed,
@@ -386,8 +347,8 @@ void multiply_packing(int64_t rows, int64_t columns, int64_t depth, Matrix<const
       });
       done = kTileRows;
     }
-    multiply_block(rows - done, least(left, width), depth, a.block(done, 0), Matrix<const C>{packed, 0, 1},
-                   {false, true}, e, c, i0 + done, j0 + j);
+    multiply_block(rows - done, least(left, width), depth, a.block(done, 0), Matrix<const C>{packed, 0, 1}, true, e, c,
+                   i0 + done, j0 + j);
     j += width;
   }
 }
@@ -541,7 +502,7 @@ void gemm_panels(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<cons
   const int64_t pieces = pieces_of(2.0 * double(m) * double(n) * double(k));
   if constexpr (!kWiden)
     if (a_in_place && b_near && c.col == 1 && k <= kDepth && pieces == 1)
-      return multiply_block(m, n, k, a, b, {}, e, c);
+      return multiply_block(m, n, k, a, b, false, e, c);
   constexpr int64_t kSmall = 16384 / sizeof(C);  // elements of a packed B that the stack takes
   if constexpr (!kWiden)
     if (a_in_place && c.col == 1 && pieces == 1 && round_up(n, kLanes<C>) * k <= kSmall) {
@@ -551,69 +512,72 @@ void gemm_panels(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<cons
         pack_panel<C>(b.block(0, j), k, n - j, width, small + j * k);
         j += width;
       }
-      return multiply_block(m, n, k, a, Matrix<const C>{small, 0, 1}, {false, true}, e, c);
+      return multiply_block(m, n, k, a, Matrix<const C>{small, 0, 1}, true, e, c);
     }
 
   const int64_t deepest = n <= 2 * kTileColumns<C> ? 2 * kDepth : kDepth;
   const int64_t depth = round_up(ceil_div(k, ceil_div(k, deepest)), 8);
-  const bool slabs = !a_in_place && a.row == 1;
-  const bool packing = !kWiden && !b_near && !slabs && b.col == 1 && m >= kTileRows && m <= kPassingRows;
+  // Where there are columns enough, each piece has some for itself and packs them, for all rows, while it multiplies.
+  const bool packing = !kWiden && !b_near && b.col == 1 && m >= kTileRows &&
+                       (m <= kFewRows || (m <= kPassingRows && n / kTileColumns<C> >= least(pieces / 3, kManyPanels)));
   const bool b_in_place = b_near || packing;
 
-  // A piece is a block of C: columns that fit the L2, and as many rows as make the wanted number of pieces. Only one
-  // piece packs a column while it multiplies.
+  // A piece is a block of C: columns that fit the L2, and as many rows as make the wanted number of pieces.
   int64_t column_pieces = ceil_div(n, kBlockColumns);
   if (packing || m <= 4 * kTileRows) column_pieces = most(column_pieces, least(pieces, n / kTileColumns<C>));
   column_pieces = most(1, column_pieces);
   const int64_t piece_columns = round_up(ceil_div(n, column_pieces), kTileColumns<C>);
   // The last piece takes a last vector along: a panel of five is cut into three and two.
   column_pieces = most(1, ceil_div(n - kLanes<C>, piece_columns));
+  // A C that is turned is stored along its rows, whole cache lines of them.
+  const int64_t unit = c.col == 1 ? kTallRows : 4 * kTallRows;
   const int64_t wanted = packing ? 1 : ceil_div(pieces, column_pieces);
-  const int64_t piece_rows = packing ? m : most(kTallRows, least(round_up(ceil_div(m, wanted), kTallRows), 96));
+  const int64_t piece_rows = packing ? m : most(unit, least(round_up(ceil_div(m, wanted), unit), 96));
   const int64_t row_pieces = ceil_div(m, piece_rows);
 
   // Sums that cannot be kept in C itself between K blocks, or not yet as they lie there.
   const bool staged = c.col != 1 || (sizeof(TC) != sizeof(C) && k > depth);
   const Scratch<C> sums(staged ? m * n : 0);
   Epilogue<C, C> plain{};
-  const Scratch<C> packed(b_in_place ? 0 : round_up(n, kLanes<C>) * least(k, depth));
+  const int64_t a_width = round_up(least(k, depth), kLanes<C>),
+                panels = most(1, ceil_div(n - kLanes<C>, kTileColumns<C>));
+  const Scratch<C> a_packed(a_in_place ? 0 : m * a_width);
+  const Scratch<C> b_packed(b_in_place ? 0 : round_up(n, kLanes<C>) * least(k, depth));
 
   for (int64_t p0 = 0; p0 < k; p0 += depth) {
     const int64_t now = least(depth, k - p0);
     if (p0) e.accumulate = plain.accumulate = true;
-    if (!b_in_place) {
-      const int64_t panels = most(1, ceil_div(n - kLanes<C>, kTileColumns<C>));
-      parallel_for(panels, ceil_div(1 << 15, kTileColumns<C> * now), [&](int64_t begin, int64_t end) {
-        const int64_t stop = end == panels ? n : end * kTileColumns<C>;
-        for (int64_t j = begin * kTileColumns<C>; j < stop;) {
-          const int64_t width = panel_vectors<C>(n - j) * kLanes<C>;
-          pack_panel<C>(b.block(p0, j), now, n - j, width, packed.data() + j * now);
-          j += width;
+    const int64_t b_blocks = b_in_place ? 0 : panels, a_blocks = a_in_place ? 0 : ceil_div(m, kTileColumns<C>);
+    parallel_for(b_blocks + a_blocks, ceil_div(1 << 15, kTileColumns<C> * now), [&](int64_t begin, int64_t end) {
+      for (int64_t block = begin; block < end; ++block)
+        if (block < b_blocks) {
+          const int64_t stop = block == b_blocks - 1 ? n : (block + 1) * kTileColumns<C>;
+          for (int64_t j = block * kTileColumns<C>; j < stop;) {
+            const int64_t width = panel_vectors<C>(n - j) * kLanes<C>;
+            pack_panel<C>(b.block(p0, j), now, n - j, width, b_packed.data() + j * now);
+            j += width;
+          }
+        } else {  // rows of A, row-major
+          const int64_t i = (block - b_blocks) * kTileColumns<C>;
+          pack_panel<C>(a.block(i, p0), least(kTileColumns<C>, m - i), now, a_width, a_packed.data() + i * a_width);
         }
-      });
-    }
+    });
     parallel_for(row_pieces * column_pieces, 1, [&](int64_t begin, int64_t end) {
-      const Scratch<C> rows_packed(a_in_place ? 0 : round_up(piece_rows, kTallRows) * now);
       const Scratch<C> panel(packing ? kTileColumns<C> * now : 0);
       for (int64_t piece = begin; piece < end; ++piece) {
         const int64_t i0 = piece % row_pieces * piece_rows, j0 = piece / row_pieces * piece_columns;
         const int64_t rows = least(piece_rows, m - i0);
         const int64_t columns = piece / row_pieces == column_pieces - 1 ? n - j0 : piece_columns;
-        Matrix<const C> block;
-        if (!a_in_place) {
-          pack_rows<C>(a.block(i0, p0), rows, now, rows_packed.data());
-          block = {rows_packed.data(), now, 1};
-        }
-        Matrix<const C> panels{packed.data() + j0 * now, 0, 1};
+        Matrix<const C> left{a_packed.data() + i0 * a_width, a_width, 1}, right{b_packed.data() + j0 * now, 0, 1};
         if constexpr (!kWiden) {
-          if (a_in_place) block = a.block(i0, p0);
-          if (b_in_place) panels = b.block(p0, j0);
+          if (a_in_place) left = a.block(i0, p0);
+          if (b_in_place) right = b.block(p0, j0);
         }
         const auto multiply = [&](const auto& epilogue, auto to) {
           if (packing)
-            multiply_packing(rows, columns, now, block, panels, panel.data(), epilogue, to, i0, j0);
+            multiply_packing(rows, columns, now, left, right, panel.data(), epilogue, to, i0, j0);
           else
-            multiply_block(rows, columns, now, block, panels, {slabs, !b_in_place}, epilogue, to, i0, j0);
+            multiply_block(rows, columns, now, left, right, !b_in_place, epilogue, to, i0, j0);
         };
         if (!staged) {
           multiply(e, c);
@@ -664,7 +628,7 @@ void gemm_of_shape(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<co
       b.row == 1 && a.col == 1 && (b.col != 1 || n == 1) && (m == 1 || (k >= 4 * kLanes<C> && m <= 2 * kThinRows));
   if (dots || (b.col == 1 && m <= kThinRows)) return gemm_thin<C>(m, n, k, dots, a, b, e, c);
   // A transposed B is packed by transposing: rather the smaller operand, and C is turned as it is stored.
-  if (b.col != 1 && b.row == 1 && a.col == 1 && 2 * m <= n && m <= 2 * kPassingRows) {
+  if (b.col != 1 && b.row == 1 && a.col == 1 && 2 * m <= n && m <= 2 * kFewRows) {
     e.d = e.d.transposed();
     return gemm_panels<C>(n, m, k, b.transposed(), a.transposed(), e, c.transposed());
   }

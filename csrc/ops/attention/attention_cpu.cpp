@@ -139,7 +139,7 @@ void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, 
   const int64_t visible = visible_keys(p, q0 + queries);
   for (int64_t s0 = 0; s0 < visible; s0 += kKeys) {
     const int64_t keys = least(kKeys, visible - s0);
-    multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, {false, true}, Epilogue<C, C>{},
+    multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, true, Epilogue<C, C>{},
                    Matrix<C>{scores, width, 1});
     const Tile<C> tile{s0, keys, q0, queries, width, scores};
     mask_tile(p, batch, head, tile, scratch.bias.data());
@@ -172,7 +172,7 @@ void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, 
         for (int64_t j = 0; j < p.f; ++j) *sums.at(q, j) *= shrink[q];
     Epilogue<C, C> add;
     add.accumulate = s0 > 0;
-    multiply_block(queries, p.f, keys, Matrix<const C>{scores, 1, width}, v.block(s0, 0), {}, add, sums);
+    multiply_block(queries, p.f, keys, Matrix<const C>{scores, 1, width}, v.block(s0, 0), false, add, sums);
   }
   for (int64_t q = 0; q < queries; ++q) finish_row(p, sums.at(q, 0), m[q], l[q], out.at(q0 + q, 0), stats + 2 * q);
 }
@@ -319,11 +319,11 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
         thin_dots<R>(keys, p.e, q, k.block(s0, 0).transposed(), scaled, w.transposed(), 0);
       });
     } else {
-      multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, {false, true}, Epilogue<C, C>{}, w);
+      multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, true, Epilogue<C, C>{}, w);
     }
     const Tile<C> tile{s0, keys, q0, queries, width, weights};
     mask_tile(p, batch, head, tile, scratch.bias.data());
-    multiply_block(keys, width, p.f, v.block(s0, 0), dout_packed, {false, true}, Epilogue<C, C>{}, ds);
+    multiply_block(keys, width, p.f, v.block(s0, 0), dout_packed, true, Epilogue<C, C>{}, ds);
     const C* keep = nullptr;
     if (p.dropout > 0) {
       dropout_tile(p, batch * p.heads + head, tile, scratch.bias.data());
@@ -338,9 +338,9 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
         store(slope, w * (load(slope) * factor - load(d + i)));
       }
     const Matrix<const C> w_read{weights, width, 1}, ds_read{slopes, width, 1};
-    multiply_block(keys, p.f, queries, w_read, dout, {}, add, g.dv.block(s0, 0));
-    multiply_block(keys, p.e, queries, ds_read, q, {}, add_scaled, g.dk.block(s0, 0));
-    multiply_block(queries, p.e, keys, ds_read.transposed(), k.block(s0, 0), {}, add_scaled, g.dq.block(q0, 0));
+    multiply_block(keys, p.f, queries, w_read, dout, false, add, g.dv.block(s0, 0));
+    multiply_block(keys, p.e, queries, ds_read, q, false, add_scaled, g.dk.block(s0, 0));
+    multiply_block(queries, p.e, keys, ds_read.transposed(), k.block(s0, 0), false, add_scaled, g.dq.block(q0, 0));
     if (g.dscores)
       for (int64_t i = 0; i < queries; ++i)
         for (int64_t s = 0; s < keys; ++s) g.dscores[(q0 + i) * p.s + s0 + s] = slopes[s * width + i];
