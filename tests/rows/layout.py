@@ -42,12 +42,15 @@ def moved(x: np.ndarray, dims: Any) -> tuple[int, ...]:
 
 
 def pad_reference(x: np.ndarray, pad: Sequence[int], mode: str = "constant", value: float = 0) -> np.ndarray:
-    pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + [tuple(pad[i : i + 2]) for i in range(len(pad) - 2, -1, -2)]
-    crop = tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(pairs, x.shape))
-    pairs = [(max(a, 0), max(b, 0)) for a, b in pairs]
+    counts = [(0, 0)] * (x.ndim - len(pad) // 2) + [tuple(pad[i : i + 2]) for i in range(len(pad) - 2, -1, -2)]
+    crop = tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(counts, x.shape))
+    pairs = [(max(a, 0), max(b, 0)) for a, b in counts]
     if mode == "constant":
         return np.pad(x[crop], pairs, constant_values=value)
-    return np.pad(x[crop], pairs, mode={"replicate": "edge", "circular": "wrap"}.get(mode, mode))
+    if mode == "circular":
+        return np.pad(x[crop], pairs, mode="wrap")
+    cropped = [slice(max(-p, 0), None if q >= 0 else q) for p, q in counts]
+    return np.pad(x, pairs, mode="edge" if mode == "replicate" else mode)[tuple(cropped)]
 
 
 def unfold_reference(x: np.ndarray, dimension: int, size: int, step: int) -> np.ndarray:
@@ -667,6 +670,11 @@ ROWS = [
             ],
             Sample(r.normal(1, 2, 3), (4, 5), "replicate"),
             Sample(r.normal(1, 2, 3), (-1, 2), "circular"),
+            Sample(r.normal(1, 4, 4), (-2, 3), "reflect"),
+            Sample(np.arange(132_000.0) % 512, (3, 2)),
+            Sample(r.normal(1, 4, 4), (2, -3, -1, 0), "replicate"),
+            Sample(r.normal(2, 3, 2, 37), (3, 2, 0, 0, 1, 2), "reflect"),
+            Sample(r.normal(2, 3, 70).transpose(2, 0, 1), (1, 1, 0, 1), "replicate"),
         ],
         pad_reference,
         bad=[

@@ -57,19 +57,28 @@ void copy(const Array& out, const Array& in) {
   copy_apart(out, source.expand(out.shape()));
 }
 
-void fill(const Array& out, const Array& value) {
-  check<ShapeError>(value.ndim() == 0, "fill: value ", value, " must have no axes");
-  if (out.numel() == 0) return;
-  if (value.device() != Device{}) return copy(out, value);
-  alignas(8) char bits[8];
+namespace {
+
+// A number of the CPU as one element of a dtype.
+void item_bits(const Array& value, DType dtype, char (&bits)[8]) {
   Loop<2> convert{};
   convert.ndim = 1;
   convert.numel = convert.shape[0] = 1;
   convert.data[0] = bits;
   convert.data[1] = value.bytes();
-  convert.dtype[0] = out.dtype();
+  convert.dtype[0] = dtype;
   convert.dtype[1] = value.dtype();
   layout_kernels(Device{}).copy(convert);
+}
+
+}  // namespace
+
+void fill(const Array& out, const Array& value) {
+  check<ShapeError>(value.ndim() == 0, "fill: value ", value, " must have no axes");
+  if (out.numel() == 0) return;
+  if (value.device() != Device{}) return copy(out, value);
+  alignas(8) char bits[8];
+  item_bits(value, out.dtype(), bits);
   layout_kernels(out.device()).fill(make_loop<1>({&out}), bits);
 }
 
@@ -248,83 +257,81 @@ Array repeat_index(const Array& repeats, std::optional<int64_t> output_size) {
   return index;
 }
 
-// x between borders of a value or of its own elements. pads counts (left, right) for the last axis first; a negative
-// count crops: before a circular border is made, after one that mirrors or repeats. Borders are filled axis by axis
-// from the last, each slab over the full extent of the axes done before.
-Array pad(const Array& x, const Dims& pads, const std::string& mode, const Operand& value) {
-  enum { kConstant, kReflect, kReplicate, kCircular } kind = kConstant;
+// The axes of x and of y, x between borders, and y's shape. pads counts (left, right) for the last axis first; a
+// negative count crops: before a circular border is made, after one that mirrors or repeats.
+PadView pad_view(const Array& x, const Dims& pads, const std::string& mode, Dims* shape) {
+  PadView view;
   if (mode == "reflect")
-    kind = kReflect;
+    view.border = Border::Reflect;
   else if (mode == "replicate")
-    kind = kReplicate;
+    view.border = Border::Replicate;
   else if (mode == "circular")
-    kind = kCircular;
+    view.border = Border::Circular;
   else
-    check<ValueError>(mode == "constant", "pad: mode '", mode, "' must be constant, reflect, replicate or circular");
+    view.border = Border::Constant;
+  check<ValueError>(view.border != Border::Constant || mode == "constant", "pad: mode '", mode,
+                    "' must be constant, reflect, replicate or circular");
   check<ShapeError>(pads.n % 2 == 0 && pads.n / 2 <= x.ndim(), "pad: x ", x, " with pad ", pads,
                     ": a pair (left, right) is needed for each of at most ", x.ndim(), " axes, the last first");
-  Dims left = Dims::filled(x.ndim(), 0), right = left, shape = x.shape();
-  Dims borders_only = pads, crops_only = pads;
-  bool crops = false;
-  for (int i = 0; i < pads.n; ++i) {
-    (pads[i] < 0 ? borders_only : crops_only)[i] = 0;
-    crops |= pads[i] < 0;
-  }
-  if (crops && (kind == kReflect || kind == kReplicate))
-    return pad(pad(x, borders_only, mode, value), crops_only, "constant", value);
-  Array in = x;
-  for (int i = 0; i < pads.n / 2; ++i) {
-    int d = x.ndim() - 1 - i;
-    left[d] = pads[2 * i];
-    right[d] = pads[2 * i + 1];
-    int64_t n = x.size(d), most = left[d] > right[d] ? left[d] : right[d];
-    bool added = left[d] > INT64_MIN / 4 && right[d] > INT64_MIN / 4 &&
-                 !__builtin_add_overflow(n, left[d], &shape[d]) &&
-                 !__builtin_add_overflow(shape[d], right[d], &shape[d]);
-    check<ShapeError>(added && shape[d] >= 0, "pad: x ", x, " with pad ", pads, ": axis ", d, " of ", n,
+  *shape = x.shape();
+  view.ndim = 0;
+  bool plain = false;  // the axis before this one has no border
+  for (int d = 0; d < x.ndim(); ++d) {
+    const int i = x.ndim() - 1 - d;
+    const int64_t n = x.size(d), left = i < pads.n / 2 ? pads[2 * i] : 0, right = i < pads.n / 2 ? pads[2 * i + 1] : 0;
+    const int64_t most = left > right ? left : right;
+    int64_t& out = (*shape)[d];
+    const bool added = left > INT64_MIN / 4 && right > INT64_MIN / 4 && !__builtin_add_overflow(n, left, &out) &&
+                       !__builtin_add_overflow(out, right, &out);
+    check<ShapeError>(added && out >= 0, "pad: x ", x, " with pad ", pads, ": axis ", d, " of ", n,
                       " elements cannot be cropped by that much");
-    check<ShapeError>(kind != kReflect || most <= 0 || most < n, "pad: x ", x, " with pad ", pads, ": axis ", d, " of ",
-                      n, " elements has only ", n - 1, " to reflect at each end");
-    check<ShapeError>(kind != kReplicate || most <= 0 || n > 0, "pad: x ", x, " with pad ", pads, ": axis ", d,
-                      " has no element to replicate");
-    int64_t before = left[d] < 0 ? -left[d] : 0, after = right[d] < 0 ? -right[d] : 0;
-    if (before + after > n) {  // cropped to nothing on one side, bordered on the other: no element of x is left
-      before = before < n ? before : n;
-      after = n - before;
+    check<ShapeError>(view.border != Border::Reflect || most <= 0 || most < n, "pad: x ", x, " with pad ", pads,
+                      ": axis ", d, " of ", n, " elements has only ", n - 1, " to reflect at each end");
+    check<ShapeError>(view.border != Border::Replicate || most <= 0 || n > 0, "pad: x ", x, " with pad ", pads,
+                      ": axis ", d, " has no element to replicate");
+    PadAxis axis{n, out, left, 0, n, x.strides()[d]};
+    if (view.border == Border::Circular) {
+      axis.low = left < -n ? n : left < 0 ? -left : 0;
+      axis.high = right < axis.low - n ? axis.low : right < 0 ? n + right : n;
+      check<ShapeError>(most <= axis.high - axis.low, "pad: x ", x, " with pad ", pads, ": axis ", d,
+                        " cannot wrap around more than its ", axis.high - axis.low, " elements");
     }
-    in = slice(in, d, before, n - before - after);
-    int64_t borders = shape[d] - in.size(d);
-    left[d] = left[d] < 0 ? 0 : left[d] < borders ? left[d] : borders;
-    right[d] = borders - left[d];
-    check<ShapeError>(kind != kCircular || most <= in.size(d), "pad: x ", x, " with pad ", pads, ": axis ", d,
-                      " cannot wrap around more than its ", in.size(d), " elements");
-  }
-  Array out = Array::empty(shape, x.dtype(), x.device());
-  Array inner = out;
-  for (int d = 0; d < x.ndim(); ++d) inner = slice(inner, d, left[d], in.size(d));
-  copy_apart(inner, in);
-  if (out.numel() == 0) return out;
-  for (int d = x.ndim() - 1; d >= 0; --d) {
-    int64_t l = left[d], n = in.size(d), r = right[d];
-    if (l == 0 && r == 0) continue;
-    Array region = out;  // what the borders made so far cover, with the borders of this axis
-    for (int k = 0; k < d; ++k) region = slice(region, k, left[k], in.size(k));
-    Array before = slice(region, d, 0, l), after = slice(region, d, l + n, r);
-    if (kind == kConstant) {
-      fill(before, value.array);
-      fill(after, value.array);
-    } else if (kind == kReplicate) {
-      copy_apart(before, slice(region, d, l, 1).expand(before.shape()));
-      copy_apart(after, slice(region, d, l + n - 1, 1).expand(after.shape()));
-    } else if (kind == kCircular) {
-      copy_apart(before, slice(region, d, n, l));
-      copy_apart(after, slice(region, d, l, r));
+    const bool bare = left == 0 && right == 0;
+    if (bare && plain && view.axis[view.ndim - 1].stride == n * axis.stride) {
+      const int64_t merged = view.axis[view.ndim - 1].in * n;
+      view.axis[view.ndim - 1] = {merged, merged, 0, 0, merged, axis.stride};
     } else {
-      if (l > 0) copy_apart(before, backwards(slice(region, d, l + 1, l), d));
-      if (r > 0) copy_apart(after, backwards(slice(region, d, l + n - 1 - r, r), d));
+      view.axis[view.ndim++] = axis;
     }
+    plain = bare;
   }
+  return view;
+}
+
+// x between borders of a value or of its own elements.
+Array pad(const Array& x, const Dims& pads, const std::string& mode, const Operand& value) {
+  Dims shape;
+  const PadView view = pad_view(x, pads, mode, &shape);
+  check<ShapeError>(value.array.ndim() == 0, "pad: value ", value.array, " must have no axes");
+  if (x.ndim() == 0) return x.clone();
+  Array out = Array::empty(shape, x.dtype(), x.device());
+  alignas(8) char bits[8];
+  item_bits(value.array.to_device({}), x.dtype(), bits);
+  if (out.numel() > 0) layout_kernels(x.device()).pad(item_size(x.dtype()), view, x.bytes(), out.bytes(), bits);
   return out;
+}
+
+// dx of x's shape: dy folded back onto the elements that its borders show.
+Array pad_backward(const Array& dy, const Dims& shape, const Dims& pads, const std::string& mode) {
+  check_floating("pad_backward", "dy", dy);
+  Array dx = Array::empty(shape, dy.dtype(), dy.device()), d = dy.contiguous();
+  Dims padded;
+  const PadView view = pad_view(dx, pads, mode, &padded);
+  check<ShapeError>(padded == dy.shape() && view.border != Border::Constant, "pad_backward: dy ", dy, " must be ",
+                    padded, " and its border not constant");
+  if (dy.numel() == 0) return Array::zeros(shape, dy.dtype(), dy.device());
+  if (dx.numel() > 0) layout_kernels(dy.device()).pad_backward(dy.dtype(), view, d.bytes(), dx.bytes());
+  return dx;
 }
 
 Array triangle(const char* op, const Array& x, int64_t diagonal, bool lower) {
@@ -357,6 +364,7 @@ void bind_layout(pybind11::module_& m) {
   python::def<&repeat>(m, "repeat", {"x", "repeats"});
   python::def<&repeat_index>(m, "repeat_index", {"repeats", "output_size"});
   python::def<&pad>(m, "pad", {"x", "pad", "mode", "value"});
+  python::def<&pad_backward>(m, "pad_backward", {"dy", "shape", "pad", "mode"});
   python::def<&tril>(m, "tril", {"x", "diagonal"});
   python::def<&triu>(m, "triu", {"x", "diagonal"});
   bind_views(m);

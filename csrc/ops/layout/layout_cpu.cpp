@@ -1,12 +1,14 @@
 // Copies by the shape of the problem: dense rows are memcpy; where input and output disagree about the fastest axis,
 // tiles of 64 x 64 go through a buffer that fits the L1 cache, so that every cache line is read once and written once,
 // whole; inside a tile, square blocks are transposed in registers by log2(n) perfect shuffles of their rows (Eklundh
-// 1972).
+// 1972). A padded row is its middle, copied, between two ends of few elements; the gradient folds such rows back.
 #include <string.h>
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "cpu/convert.h"
+#include "cpu/rows.h"
+#include "cpu/scratch.h"
 #include "ops/layout/layout.h"
 
 namespace gg::GG_ISA {
@@ -15,6 +17,9 @@ namespace {
 constexpr int64_t kGrain = 65536;  // elements a piece
 constexpr int64_t kTile = 64;
 constexpr int64_t kShortRow = 16;
+
+int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Rows of different dtypes, through blocks of the compute type; where that is one of the two, there is no block
 // between.
@@ -280,8 +285,140 @@ void repeat_index(const int64_t* ends, int64_t n, int64_t, int64_t* y) {
     for (; k < ends[i]; ++k) y[k] = i;
 }
 
+// Calls row(r, where) for the rows [begin, end) of a dense array: where[d] is the row's place along axis d.
+template <class F> void for_places(const int64_t* shape, int ndim, int64_t begin, int64_t end, F row) {
+  int64_t at[kMaxDims];
+  for (int64_t d = ndim - 1, rest = begin; d >= 0; rest /= shape[d--]) at[d] = rest % shape[d];
+  for (int64_t r = begin; r < end; ++r) {
+    row(r, at);
+    for (int d = ndim - 1; d >= 0 && ++at[d] == shape[d]; --d) at[d] = 0;
+  }
+}
+
+constexpr int64_t kPadGrain = kGrain / 4;
+
+void pad(int item, const PadView& view, const void* x, void* y, const void* value_) {
+  const int outer = view.ndim - 1;
+  const PadAxis last = view.axis[outer];
+  int64_t shape[kMaxDims], rows = 1;
+  for (int d = 0; d < outer; ++d) rows *= shape[d] = view.axis[d].out;
+  // y's elements [first, end) of a row are x's in order.
+  const int64_t first = min_of(last.out, max_of(0, last.left + last.low)),
+                end = max_of(first, min_of(last.out, last.left + last.high));
+  Scratch<int64_t> source(last.out);
+  for (int64_t i = 0; i < last.out; ++i) source[i] = last.source(view.border, i) * last.stride;
+  dispatch_size(item, [&]<class T>() {
+    T value;
+    memcpy(&value, value_, sizeof value);
+    auto ends = [&](T* to, const T* from, int64_t i, int64_t stop) {
+      if (view.border == Border::Constant)
+        for (; i < stop; ++i) to[i] = value;
+      else
+        for (; i < stop; ++i) to[i] = from[source[i]];
+    };
+    auto middle = [&](T* to, const T* from, int64_t i, int64_t stop) {
+      from -= last.left * last.stride;
+      if (last.stride == 1)
+        memcpy(to + i, from + i, size_t(stop - i) * sizeof(T));
+      else
+        for (; i < stop; ++i) to[i] = from[i * last.stride];
+    };
+    auto each_row = [&](int64_t begin, int64_t stop, const auto& row) {
+      for_places(shape, outer, begin, stop, [&](int64_t r, const int64_t* at) {
+        const T* from = static_cast<const T*>(x);
+        bool inside = true;
+        for (int d = 0; d < outer; ++d) {
+          const int64_t k = view.axis[d].source(view.border, at[d]);
+          inside &= k >= 0;
+          from += k * view.axis[d].stride;
+        }
+        T* to = static_cast<T*>(y) + r * last.out;
+        if (inside) return row(to, from);
+        for (int64_t i = 0; i < last.out; ++i) to[i] = value;
+      });
+    };
+    if (last.out < 2 * kGrain) {
+      parallel_for(rows, 1 + kPadGrain / last.out, [&](int64_t begin, int64_t stop) {
+        each_row(begin, stop, [&](T* to, const T* from) {
+          ends(to, from, 0, first);
+          middle(to, from, first, end);
+          ends(to, from, end, last.out);
+        });
+      });
+      return;
+    }
+    each_row(0, rows, [&](T* to, const T* from) {
+      ends(to, from, 0, first);
+      parallel_for(end - first, kGrain,
+                   [&](int64_t begin, int64_t stop) { middle(to, from, first + begin, first + stop); });
+      ends(to, from, end, last.out);
+    });
+  });
+}
+
+// A row of dx is the sum of the rows of dy that show it, each folded along the last axis.
+void pad_backward(DType t, const PadView& view, const void* dy, void* dx) {
+  const int outer = view.ndim - 1;
+  const PadAxis last = view.axis[outer];
+  int64_t shape[kMaxDims], stride[kMaxDims], rows = 1, width = last.out;
+  for (int d = outer - 1; d >= 0; --d) {
+    rows *= shape[d] = view.axis[d].in;
+    stride[d] = width;
+    width *= view.axis[d].out;
+  }
+  // dx's elements [first, end) of a row stand in dy's in order; others of dy's show an element a second time.
+  const int64_t first = min_of(last.in, max_of(last.low, -last.left)),
+                end = max_of(first, min_of(last.high, last.out - last.left));
+  Scratch<int64_t> source(last.out);
+  for (int64_t i = 0; i < last.out; ++i) source[i] = last.source(view.border, i);
+  dispatch_floating(t, [&]<class T>() {
+    using C = compute_t<T>;
+    parallel_for(rows, 1 + kPadGrain / last.out, [&](int64_t row_begin, int64_t row_end) {
+      Scratch<C> sums(last.out), folded(last.in);
+      for_places(shape, outer, row_begin, row_end, [&](int64_t r, const int64_t* at) {
+        PadTargets targets[kMaxDims];
+        int64_t total = 1;
+        for (int d = 0; d < outer; ++d) {
+          targets[d] = view.axis[d].targets(view.border, at[d]);
+          total *= targets[d].total();
+        }
+        const C* row = sums.data();
+        for (int64_t i = 0; i < total; ++i) {
+          const T* from = static_cast<const T*>(dy);
+          int64_t rest = i;
+          for (int d = outer - 1; d >= 0; --d) {
+            from += targets[d].at(rest % targets[d].total()) * stride[d];
+            rest /= targets[d].total();
+          }
+          if constexpr (sizeof(T) == sizeof(C))
+            if (total == 1) row = from;
+          if (row == sums.data())
+            for_vectors<C>(last.out, [&](int64_t j, auto part) {
+              Vec<C> v = load_part(from + j, part);
+              store_part(sums.data() + j, i ? load_part(sums.data() + j, part) + v : v, part);
+            });
+        }
+        T* to = static_cast<T*>(dx) + r * last.in;
+        if (total == 0) {
+          memset(to, 0, size_t(last.in) * sizeof(T));
+          return;
+        }
+        C* fold = folded.data();
+        if constexpr (sizeof(T) == sizeof(C)) fold = to;
+        for (int64_t k = 0; k < first; ++k) fold[k] = 0;
+        memcpy(fold + first, row + last.left + first, size_t(end - first) * sizeof(C));
+        for (int64_t k = end; k < last.in; ++k) fold[k] = 0;
+        for (int64_t i = 0; i < last.left + first; ++i) fold[source[i]] += row[i];
+        for (int64_t i = last.left + end; i < last.out; ++i) fold[source[i]] += row[i];
+        if constexpr (sizeof(T) != sizeof(C))
+          for_vectors<C>(last.in, [&](int64_t k, auto part) { store_part(to + k, load_part(fold + k, part), part); });
+      });
+    });
+  });
+}
+
 }  // namespace
 
-const LayoutKernels layout_kernels = {copy, fill, triangle, repeat_index};
+const LayoutKernels layout_kernels = {copy, fill, triangle, repeat_index, pad, pad_backward};
 
 }  // namespace gg::GG_ISA

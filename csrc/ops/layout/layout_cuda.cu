@@ -322,8 +322,86 @@ void repeat_index(const int64_t* ends, int64_t n, int64_t total, int64_t* y) {
   launch(repeat_index_kernel, grid_for(total, kThreads), kThreads, 0, ends, n, total, y);
 }
 
+// How an index of a dense array falls into places along its axes.
+struct PadPlaces {
+  int ndim;
+  Split axis[kMaxDims];
+
+  PadPlaces(const PadView& view, int64_t PadAxis::* size) : ndim(view.ndim) {
+    int64_t n = 1;
+    for (int d = 0; d < ndim; ++d) n *= view.axis[d].*size;
+    for (int d = 0; d < ndim; ++d) axis[d] = Split(view.axis[d].*size, n);
+  }
+  // The place along axis d of an index whose later places are taken out; the rest goes on.
+  __device__ int64_t take(int d, int64_t* index) const {
+    const int64_t q = axis[d].quotient(*index), place = *index - q * axis[d].d;
+    *index = q;
+    return place;
+  }
+};
+
+template <class T>
+__global__ void pad_kernel(const T* __restrict__ x, T* __restrict__ y, T value, int64_t n,
+                           const __grid_constant__ PadView view, const __grid_constant__ PadPlaces places) {
+  for (int64_t i = first_item(); i < n; i += item_step()) {
+    int64_t rest = i, from = 0;
+    bool inside = true;
+    for (int d = view.ndim - 1; d >= 0; --d) {
+      const int64_t k = view.axis[d].source(view.border, places.take(d, &rest));
+      inside = inside && k >= 0;
+      from += k * view.axis[d].stride;
+    }
+    y[i] = inside ? x[from] : value;
+  }
+}
+
+void pad(int item, const PadView& view, const void* x, void* y, const void* value_) {
+  int64_t n = 1;
+  for (int d = 0; d < view.ndim; ++d) n *= view.axis[d].out;
+  dispatch_size(item, [&]<class T>() {
+    T value;
+    memcpy(&value, value_, sizeof value);
+    launch(pad_kernel<T>, grid_for(n, kThreads), kThreads, 0, static_cast<const T*>(x), static_cast<T*>(y), value, n,
+           view, PadPlaces(view, &PadAxis::out));
+  });
+}
+
+// Every element of dx gathers its own terms, the last axis fastest.
+template <class T>
+__global__ void pad_backward_kernel(const T* __restrict__ dy, T* __restrict__ dx, int64_t n,
+                                    const __grid_constant__ PadView view, const __grid_constant__ PadPlaces places) {
+  for (int64_t i = first_item(); i < n; i += item_step()) {
+    PadTargets targets[kMaxDims];
+    int64_t rest = i, total = 1;
+    for (int d = view.ndim - 1; d >= 0; --d) {
+      targets[d] = view.axis[d].targets(view.border, places.take(d, &rest));
+      total *= targets[d].total();
+    }
+    compute_t<T> sum = 0;
+    for (int64_t term = 0; term < total; ++term) {
+      int64_t left = term, from = 0, stride = 1;
+      for (int d = view.ndim - 1; d >= 0; --d) {
+        from += targets[d].at(left % targets[d].total()) * stride;
+        left /= targets[d].total();
+        stride *= view.axis[d].out;
+      }
+      sum += load(dy + from);
+    }
+    store(dx + i, sum);
+  }
+}
+
+void pad_backward(DType t, const PadView& view, const void* dy, void* dx) {
+  int64_t n = 1;
+  for (int d = 0; d < view.ndim; ++d) n *= view.axis[d].in;
+  dispatch_floating(t, [&]<class T>() {
+    launch(pad_backward_kernel<T>, grid_for(n, kThreads), kThreads, 0, static_cast<const T*>(dy), static_cast<T*>(dx),
+           n, view, PadPlaces(view, &PadAxis::in));
+  });
+}
+
 }  // namespace
 
-const LayoutKernels layout_kernels = {copy, fill, triangle, repeat_index};
+const LayoutKernels layout_kernels = {copy, fill, triangle, repeat_index, pad, pad_backward};
 
 }  // namespace gg::cuda

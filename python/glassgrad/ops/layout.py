@@ -1454,52 +1454,28 @@ class Pad(Op):
         self.shape, self.pad, self.mode = x.shape, pad, mode
         return core.pad(x, pad, mode, value)
 
-    # A border's gradient belongs to the elements it repeats: it is folded back onto them, axis by axis; what was
-    # cropped has none. Crops come before a circular border and after the others, so here it is the other way round.
+    # A border's gradient belongs to the elements it repeats; what was cropped has none.
     def backward(self, dy: Tensor) -> Tensor:
         if self.mode == "constant":
             return pad(dy, [-p for p in self.pad])
-        circular = self.mode == "circular"
-        for i in reversed(range(len(self.pad) // 2)):
-            left, right = self.pad[2 * i : 2 * i + 2]
-            d = dy.ndim - 1 - i
-            if not circular:
-                dy = _pad_axis(dy, d, max(-left, 0), max(-right, 0))
-            dy = self._fold(dy, d, max(left, 0), max(right, 0))
-            if circular:
-                dy = _pad_axis(dy, d, max(-left, 0), max(-right, 0))
-        return dy
+        return PadFold.apply(dy, self.shape, self.pad, self.mode)
 
-    def _fold(self, dy: Tensor, d: int, left: int, right: int) -> Tensor:
-        n = dy.shape[d] - left - right
-        dx = narrow(dy, d, left, n) if left or right else dy
-        if left:
-            border = narrow(dy, d, 0, left)
-            if self.mode == "replicate":
-                dx = dx + _pad_axis(border.sum(d, keepdim=True), d, 0, n - 1)
-            elif self.mode == "circular":
-                dx = dx + _pad_axis(border, d, n - left, 0)
-            else:
-                dx = dx + _pad_axis(flip(border, d), d, 1, n - 1 - left)
-        if right:
-            border = narrow(dy, d, left + n, right)
-            if self.mode == "replicate":
-                dx = dx + _pad_axis(border.sum(d, keepdim=True), d, n - 1, 0)
-            elif self.mode == "circular":
-                dx = dx + _pad_axis(border, d, 0, n - right)
-            else:
-                dx = dx + _pad_axis(flip(border, d), d, n - 1 - right, 1)
-        return dx
+
+class PadFold(Op):
+    """A padded tensor's borders added to the elements they repeat: the transpose of a pad that has no constant."""
+
+    def forward(self, dy: Tensor, shape: tuple[int, ...], pad: tuple[int, ...], mode: str) -> Tensor:
+        self.pad, self.mode = pad, mode
+        return core.pad_backward(dy, shape, pad, mode)
+
+    def backward(self, dx: Tensor) -> Tensor:
+        return pad(dx, self.pad, self.mode)
 
 
 class PadOfOwn(Pad):
     """Borders of x's own elements, which autocast on the CPU makes in float32."""
 
     autocast = Casts(cpu="float32")
-
-
-def _pad_axis(x: Tensor, d: int, before: int, after: int) -> Tensor:
-    return pad(x, [0, 0] * (x.ndim - 1 - d) + [before, after]) if before or after else x
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
