@@ -294,7 +294,7 @@ def row_cases() -> Iterator[Case]:
             for what in (FORWARD, BACKWARD) if row.grad else (FORWARD,):
                 yield Case(
                     family_of(row.family, row.op, what == BACKWARD, causal),
-                    f"row {row.name} {sample!r}",
+                    f"row {row.name} {shapes_of(sample)}",
                     what,
                     inputs,
                     function,
@@ -306,6 +306,11 @@ def row_cases() -> Iterator[Case]:
                 )
 
 
+def shapes_of(sample: table.Sample) -> str:
+    """The arguments, arrays by their shapes alone: floats are cast before they are used."""
+    return repr(sample).replace("float64[", "[")
+
+
 def row_operations(op: str, sample: table.Sample) -> float:
     """Floating-point operations of a row that is one product of matrices; 0 where bytes are the limit."""
     shapes = [a.shape for a in sample.arrays()]
@@ -315,6 +320,11 @@ def row_operations(op: str, sample: table.Sample) -> float:
         return 2.0 * math.prod(shapes[0]) * shapes[1][-1]
     if op == "linear":
         return 2.0 * math.prod(shapes[0]) * shapes[1][0]
+    if op in ("conv1d", "conv2d", "conv3d"):  # stride and padding are whole numbers in the benchmark's shapes
+        x, weight = shapes[:2]
+        stride, padding = sample.kwargs.get("stride", 1), sample.kwargs.get("padding", 0)
+        outputs = [(n + 2 * padding - k) // stride + 1 for n, k in zip(x[2:], weight[2:], strict=True)]
+        return 2.0 * x[0] * math.prod(outputs) * math.prod(weight)
     return 0.0
 
 

@@ -32,6 +32,7 @@ BUDGET = 3.0  # seconds of one case's rounds
 FEWEST = 5  # rounds that a case has in any case
 QUICK_ROUNDS, FULL_ROUNDS = 7, 15
 DEADLINE = 600  # seconds that a worker may take for one answer
+SAVE_EVERY = 30  # seconds: what an interrupted run leaves is at most so old
 ISAS = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "GLASSGRAD_ISA": "avx2"},
     "native": {},
@@ -255,6 +256,19 @@ def peers_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     return peers, notes
 
 
+def start(libraries: list[str], threads: int, notes: list[str]) -> dict[str, Worker]:
+    """A process for each library; a peer that does not start is left out, and a note says why."""
+    workers = {}
+    for library in libraries:
+        try:
+            workers[library] = Worker(library, threads)
+        except Failed as error:
+            if library == "glassgrad":
+                raise
+            notes.append(f"{library}: {error}")
+    return workers
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the cases and writes the report; returns the exit status."""
     options = parse(arguments)
@@ -266,11 +280,13 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [case for case in cases.all_cases() if options.only in case.key and (not options.quick or case.quick)]
     peers, notes = peers_of(options)
     results: dict[str, Any] = {"machine": machine(options.isa), "limits": [], "cases": [], "errors": [], "notes": notes}
+    kept = options.json or options.out / "results.json"
+    saved = time.perf_counter()
     with progress(len(chosen) * len(options.threads)) as bar:
         for threads in options.threads:
             found = limits.measure(threads, options.isa)
             results["limits"].append(found.as_json())
-            workers = {library: Worker(library, threads) for library in ["glassgrad", *peers]}
+            workers = start(["glassgrad", *peers], threads, notes)
             for case in chosen:
                 bar.set_description(f"{threads} threads, {case.family}")
                 try:
@@ -283,12 +299,15 @@ def main(arguments: list[str] | None = None) -> int:
                     if isinstance(error, Ended):
                         for process in workers.values():
                             process.close()
-                        workers = {library: Worker(library, threads) for library in workers}
+                        workers = start(list(workers), threads, notes)
                 bar.update()
+                if time.perf_counter() - saved > SAVE_EVERY:
+                    write_atomically(kept, json.dumps(results, indent=1))
+                    saved = time.perf_counter()
             for process in workers.values():
                 process.close()
     results["machine"]["load after"] = os.getloadavg()
-    write_atomically(options.json or options.out / "results.json", json.dumps(results, indent=1))
+    write_atomically(kept, json.dumps(results, indent=1))
     report.show(results)
     report.write(results, options.out)
     return 1 if results["errors"] else 0
