@@ -1,17 +1,21 @@
 // Convolution on the CPU as a GEMM over shifted images (cpu/phases.h): row (c, tap) of the right factor is not copied
 // but read from the channel's phase line at the tap's offset.
-//   forward, data gradient   y[m, q] = sum_k A[m, k] B[q + offset(k)]      m: output channel, q: pixel, k: (channel,
-//   tap) weight gradient          dw[m, k] = sum_q dy[m, q] B[q + offset(k)]
+//   forward, data gradient   y[m, q] = sum_k A[m, k] B[q + offset(k)]   m: output channel, q: pixel, k: (channel, tap)
+//   weight gradient          dw[m, k] = sum_q dy[m, q] B[q + offset(k)]
 // The data gradient is, for each phase of dx, a forward convolution of dy with the taps that reach this phase. Where
 // gaps between the rows would waste much work (tiny images), a tile's pixels are packed side by side first. Register
 // tiles after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); shifts in place of
 // im2col after Anderson et al., "Low-memory GEMM-based convolution algorithms for deep neural networks" (2017).
+// Forward and data gradient of 1x1 kernels are products without shifts, those of 3x3 ones Winograd's
+// (winograd_cpu.h).
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "cpu/gemm.h"
 #include "cpu/phases.h"
 #include "cpu/scratch.h"
 #include "ops/conv/conv.h"
+#include "ops/conv/problem_cpu.h"
+#include "ops/conv/winograd_cpu.h"
 
 namespace gg::GG_ISA {
 namespace {
@@ -25,29 +29,6 @@ constexpr int64_t kPassDepth = 640;    // rows of k per pass: a panel of A stays
 constexpr int64_t kCache = 640 << 10;  // bytes of phase lines per task: L2
 constexpr int64_t kPackFor = 1024;     // pixels that pay for packing the weights
 constexpr int64_t kTaskFlops = 4 << 20;
-
-// A convolution with the strides that tell forward from data gradient.
-struct Problem {
-  int64_t batch, groups, channels, rows;  // channels (reduced) and output channels, both of one group
-  WindowAxis axis[3];
-  int64_t x_image, x_channel;  // strides of the input, in items
-  int64_t w_group, w_row, w_channel, w_tap[3], w_start;
-  int64_t y_channel, y_start;
-  OutputMap map;
-
-  void trim() {
-    for (int i = 0; i < 3; ++i) w_start += axis[i].trim() * w_tap[i];
-  }
-  int64_t taps() const { return axis[0].taps * axis[1].taps * axis[2].taps; }
-  // f(number, index of its weight, its tap on each axis)
-  template <class F> void each_tap(const F& f) const {
-    int64_t i = 0;
-    for (int64_t a = 0; a < axis[0].taps; ++a)
-      for (int64_t b = 0; b < axis[1].taps; ++b)
-        for (int64_t c = 0; c < axis[2].taps; ++c)
-          f(i++, w_start + a * w_tap[0] + b * w_tap[1] + c * w_tap[2], a, b, c);
-  }
-};
 
 // How the pixels are cut into tasks: `images` whole images each, or `lines` outputs of the outermost axis of one image.
 struct Blocks {
@@ -379,8 +360,10 @@ template <class T> void multiply_pointwise(const Problem& p, const T* x, const T
 // The way that fits the shape.
 template <class T> void multiply_problem(Problem p, const T* x, const T* w, const T* bias, T* y) {
   p.trim();
-  if constexpr (!std::is_same_v<T, int64_t>)
+  if constexpr (!std::is_same_v<T, int64_t>) {
     if (is_pointwise(p)) return multiply_pointwise(p, x, w, bias, y);
+    if (WinogradPlan<T>::fits(p) && WinogradPlan<T>(p).multiply(x, w, bias, y)) return;
+  }
   multiply_shifted(p, x, w, bias, y);
 }
 
