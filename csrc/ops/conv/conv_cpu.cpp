@@ -16,6 +16,7 @@
 #include "ops/conv/conv.h"
 #include "ops/conv/problem_cpu.h"
 #include "ops/conv/winograd_cpu.h"
+#include "ops/conv/winograd_weight_cpu.h"
 
 namespace gg::GG_ISA {
 namespace {
@@ -720,9 +721,10 @@ void lay_out(const Run* runs, const int64_t* first, int64_t tiles, int64_t width
   fill(end, C(0), out + tiles * width - end);
 }
 
-template <class C> bool all_finite(const C* x, int64_t n) {
+template <class T> bool all_finite(const T* x, int64_t n) {
+  using C = compute_t<T>;
   C zero = 0;
-  for (int64_t i = 0; i < n; ++i) zero += x[i] * 0;
+  for (int64_t i = 0; i < n; ++i) zero += load1(x + i) * 0;
   return zero == 0;
 }
 
@@ -786,27 +788,38 @@ template <class T> void weight_grad_by_pixels(const WeightPlan& w, const T* x, c
   });
 }
 
+// partial(sums, f): f(p) leaves `sums` partial sums of dw one after the other at p, in the compute type.
+template <class T, class F> void sum_partials(int64_t size, int64_t sums, T* dw, const F& f) {
+  using C = compute_t<T>;
+  if constexpr (sizeof(T) == sizeof(C))
+    if (sums == 1) return f(dw);  // one sum needs no adding up
+  Scratch<C> partial(sums * size);
+  f(partial.data());
+  parallel_for(size, 16384, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      C total = partial[i];
+      for (int64_t j = 1; j < sums; ++j) total += partial[j * size + i];
+      store1(dw + i, total);
+    }
+  });
+}
+
 template <class T> void conv_weight_grad_t(const ConvShape& s, const T* x, const T* dy, T* dw) {
   using C = compute_t<T>;
   Problem p = forward_problem(s);
   p.trim();
+  const int64_t size = s.out_channels * p.w_row;
+  if (WinogradWeights::fits(s, kLanes<C>)) {
+    const WinogradWeights w(s, kLanes<C>);
+    sum_partials(size, w.sums, dw, [&](C* partial) { winograd_weights(w, x, dy, partial); });
+    if (all_finite(dw, size)) return;
+  }
   const WeightPlan w(s, p, sizeof(C));
-  constexpr bool direct = sizeof(T) == sizeof(C);  // one sum needs no adding up
-  Scratch<C> scratch(direct && w.sums == 1 ? 1 : w.sums * w.size);
-  C* partial = scratch.data();
-  if constexpr (direct)
-    if (w.sums == 1) partial = dw;
-  if (4 * p.channels >= 3 * round_up(p.channels, kLanes<C>))
-    weight_grad_by_channels(w, x, dy, partial);
-  else
-    weight_grad_by_pixels(w, x, dy, partial);
-  if (direct && w.sums == 1) return;
-  parallel_for(w.size, 16384, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      C total = partial[i];
-      for (int64_t j = 1; j < w.sums; ++j) total += partial[j * w.size + i];
-      store1(dw + i, total);
-    }
+  sum_partials(size, w.sums, dw, [&](C* partial) {
+    if (4 * p.channels >= 3 * round_up(p.channels, kLanes<C>))
+      weight_grad_by_channels(w, x, dy, partial);
+    else
+      weight_grad_by_pixels(w, x, dy, partial);
   });
 }
 
