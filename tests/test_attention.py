@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -57,3 +58,71 @@ def test_heads_cut_out_of_rows_come_back_so() -> None:
     out = F.scaled_dot_product_attention(q, q, q)
     assert out.transpose(1, 2).is_contiguous()
     gg.testing.assert_close(out, F.scaled_dot_product_attention(*[q.contiguous()] * 3))
+
+
+@pytest.fixture(params=gg.config()["isas"])
+def isa(request: pytest.FixtureRequest, set_isa: Callable[[str], None]) -> None:
+    set_isa(request.param)
+
+
+def sums_of_products(*shape: int) -> list[gg.Tensor]:
+    return [gg.randn(*shape, requires_grad=True) for _ in range(3)]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_no_isa_errs_more_than_twice_as_much_as_another(
+    causal: bool, isas: list[str], set_isa: Callable[[str], None]
+) -> None:
+    gg.manual_seed(2)
+    inputs = sums_of_products(1, 2, 600, 48)
+    doubles = [x.detach().double().requires_grad_() for x in inputs]
+    expected = F.scaled_dot_product_attention(*doubles, is_causal=causal)
+    dout = gg.randn(*expected.shape)
+    wanted = (expected, *gg.autograd.grad(expected, doubles, dout.double()))
+    errors = []
+    for name in isas:
+        set_isa(name)
+        out = F.scaled_dot_product_attention(*inputs, is_causal=causal)
+        found = (out, *gg.autograd.grad(out, inputs, dout))
+        errors.append([(a.detach().double() - b.detach()).norm().item() for a, b in zip(found, wanted, strict=True)])
+    for column, b in zip(zip(*errors, strict=True), wanted, strict=True):
+        assert max(column) < 2 * min(column) and max(column) < 1e-6 * b.detach().norm().item()
+
+
+@pytest.mark.usefixtures("isa")
+def test_scores_that_differ_by_thousands() -> None:
+    gg.manual_seed(3)
+    q, k, v = (x.detach() for x in sums_of_products(1, 1, 200, 32))
+    q = q * 300.0
+    expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    gg.testing.assert_close(F.scaled_dot_product_attention(q, k, v).double(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_infinities_are_the_same_under_every_isa(which: int, isas: list[str], set_isa: Callable[[str], None]) -> None:
+    gg.manual_seed(4)
+    inputs = [x.detach() for x in sums_of_products(1, 2, 150, 32)]
+    inputs[which][0, 0, 100, 3] = math.inf
+    dout = gg.randn(1, 2, 150, 32)
+    results = []
+    for name in isas:
+        set_isa(name)
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        out = F.scaled_dot_product_attention(*leaves, is_causal=True)
+        results.append((out.detach(), *gg.autograd.grad(out, leaves, dout)))
+    assert results[0][0][0, 0, :64].isfinite().all().item() and not results[0][1].isfinite().all().item()
+    for found in results[1:]:
+        for a, b in zip(found, results[0], strict=True):
+            gg.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.usefixtures("isa")
+def test_dropout_in_float32() -> None:
+    gg.manual_seed(5)
+    inputs = sums_of_products(1, 2, 100, 32)
+    out = F.scaled_dot_product_attention(*inputs, dropout_p=0.4)
+    keep = gg._core.attention_dropout(inputs[0].detach(), inputs[1].detach(), 0.4, *out.grad_fn.stream)
+    expected = attention_composite(*inputs, None, False, 1 / math.sqrt(32), keep)
+    dout = gg.randn(*out.shape)
+    for a, b in zip(gg.autograd.grad(out, inputs, dout), gg.autograd.grad(expected, inputs, dout), strict=True):
+        gg.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

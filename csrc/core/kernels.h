@@ -13,8 +13,9 @@
 
 namespace gg {
 
-enum class Isa { Baseline, Avx2, Avx512 };
-constexpr int kIsas = 3;
+// Amx runs the kernels of Avx512, which then take the matrix unit where they have a use for it (cpu/tiles.h).
+enum class Isa { Baseline, Avx2, Avx512, Amx };
+constexpr int kIsas = 4;
 
 Isa active_isa();
 bool isa_supported(Isa isa);
@@ -33,13 +34,13 @@ void enter_device(Device device);  // what follows concerns this device, which i
   namespace avx512 {                       \
   extern const Table name;                 \
   }                                        \
-  inline const Table* const name##_by_isa[kIsas] = {&baseline::name, &avx2::name, &avx512::name};
+  inline const Table* const name##_by_isa[kIsas] = {&baseline::name, &avx2::name, &avx512::name, &avx512::name};
 #else
 #define GG_DECLARE_ISA_TABLES(Table, name) \
   namespace baseline {                     \
   extern const Table name;                 \
   }                                        \
-  inline const Table* const name##_by_isa[kIsas] = {&baseline::name, &baseline::name, &baseline::name};
+  inline const Table* const name##_by_isa[kIsas] = {&baseline::name, &baseline::name, &baseline::name, &baseline::name};
 #endif
 
 #define GG_KERNELS(Table, name)                                                   \

@@ -18,6 +18,11 @@
 #error "compile kernel files with GG_ISA and GG_VECTOR_BYTES defined"
 #endif
 
+// Kernels of this ISA may find a matrix unit (cpu/tiles.h).
+#if defined(__AVX512BW__) && GG_VECTOR_BYTES == 64
+#define GG_TILES
+#endif
+
 namespace gg::GG_ISA {
 namespace {
 
@@ -201,6 +206,11 @@ inline Vec<double> min(Vec<double> a, Vec<double> b) {
 inline Vec<float> scale(Vec<float> x, Vec<float> k) {
   return bit_cast<Vec<float>>(_mm512_maskz_scalef_ps(-1, bit_cast<__m512>(x), bit_cast<__m512>(k)));
 }
+// The same, and 0 where y < least.
+inline Vec<float> scale_from(Vec<float> y, float least, Vec<float> x, Vec<float> k) {
+  const __mmask16 kept = _mm512_cmp_ps_mask(bit_cast<__m512>(y), _mm512_set1_ps(least), _CMP_NLT_UQ);
+  return bit_cast<Vec<float>>(_mm512_maskz_scalef_ps(kept, bit_cast<__m512>(x), bit_cast<__m512>(k)));
+}
 inline Vec<double> scale(Vec<double> x, Vec<double> k) {
   return bit_cast<Vec<double>>(_mm512_maskz_scalef_pd(-1, bit_cast<__m512d>(x), bit_cast<__m512d>(k)));
 }
@@ -215,6 +225,9 @@ inline Vec<float> scale(Vec<float> x, Vec<float> k) {
   using I = Vec<int32_t>;
   I ki = __builtin_convertvector(k, I), half = ki >> 1;  // in two steps, so that neither leaves the exponents
   return x * bit_cast<Vec<float>>((half + 127) << 23) * bit_cast<Vec<float>>((ki - half + 127) << 23);
+}
+inline Vec<float> scale_from(Vec<float> y, float least, Vec<float> x, Vec<float> k) {
+  return y < least ? Vec<float>{} : scale(x, k);
 }
 inline Vec<double> scale(Vec<double> x, Vec<double> k) {
   using I = Vec<int64_t>;
@@ -319,11 +332,20 @@ inline Vec<double> exp(Vec<double> x) {
   return scale(p, k);
 }
 
-// exp for x <= 0 or NaN, 0 below the normal numbers: for weights of a softmax, where a subnormal result would cost a
-// hundred times its worth.
+// exp for x that is at most a little above 0, or NaN; 0 below the normal numbers: for weights of a softmax, where a
+// subnormal result would cost a hundred times its worth. exp(x) = 2^k 2^f with |f| <= 1 / 2, relative error 8e-8.
 inline Vec<float> exp_of_negative(Vec<float> x) {
-  auto [p, k] = exp_parts(max(splat(-87.0f), x));
-  return x < -87.0f ? Vec<float>{} : scale(p, k);
+  using V = Vec<float>;
+  const V magic = splat(0x1.8p23f);  // adding it rounds to a whole number
+  const V k = (x * 1.44269504f + magic) - magic, f = x * 1.44269504f - k;
+  V p = splat(0x1.41fbbcp-13f);
+  p = p * f + 0x1.5f3e52p-10f;
+  p = p * f + 0x1.3b2d4cp-7f;
+  p = p * f + 0x1.c6aee8p-5f;
+  p = p * f + 0x1.ebfbdcp-3f;
+  p = p * f + 0x1.62e43p-1f;
+  p = p * f + 1.0f;
+  return scale_from(x, -87.0f, p, k);
 }
 inline Vec<double> exp_of_negative(Vec<double> x) {
   auto [p, k] = exp_parts(max(splat(-708.0), x));

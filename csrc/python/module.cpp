@@ -40,7 +40,7 @@ void bind_optimizer(pybind11::module_& m);
 
 namespace {
 
-constexpr const char* kIsaName[kIsas] = {"baseline", "avx2", "avx512"};
+constexpr const char* kIsaName[kIsas] = {"baseline", "avx2", "avx512", "amx"};
 
 void use_threads(int64_t n) {
   check<ValueError>(n >= 1, "set_num_threads: n is ", n, "; it must be at least 1");
@@ -55,7 +55,7 @@ void use_isa(const std::string& wanted) {
     set_isa(Isa(i));
     return;
   }
-  throw ValueError("set_isa: '" + wanted + "' is none of 'baseline', 'avx2' and 'avx512'");
+  throw ValueError("set_isa: '" + wanted + "' is none of 'baseline', 'avx2', 'avx512' and 'amx'");
 }
 std::string isa() { return kIsaName[int(active_isa())]; }
 std::vector<std::string> isas() {

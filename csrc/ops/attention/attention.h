@@ -23,8 +23,8 @@ struct AttentionProblem {
 };
 
 struct AttentionKernels {
-  // out (batch, heads, L, F) by strides; stats (batch, heads, L, 2) dense, C: the largest score m of a row and one over
-  // the sum l of its exp(score - m); both 0, and the row of out as well, where every key is masked.
+  // out (batch, heads, L, F) by strides; stats (batch, heads, L, 2) dense, C: a number m near the largest score of a
+  // row and one over the sum l of its exp(score - m); both 0, and the row of out as well, where every key is masked.
   void (*attention_forward)(DType, const AttentionProblem&, void* out, const int64_t* out_strides, void* stats);
   // dq, dk, dv dense; dscores (batch, heads, L, S) dense, C, is the gradient by the scores, or null where no mask wants
   // it.

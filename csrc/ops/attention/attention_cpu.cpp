@@ -4,6 +4,7 @@
 // takes kQueries queries at a time through all keys, kKeys at a time. Scores are held transposed, T = K Q^T, one row
 // per key: the lanes of a vector are then queries, so a row's maximum and sum are plain vector operations; K and V are
 // read in place, and only Q^T is packed, once. The running maximum m and sum l rescale the output whenever m grows.
+// Where there is a matrix unit, float32 takes it (cpu/tiles.h).
 #include "ops/attention/attention.h"
 
 #include <math.h>
@@ -11,6 +12,7 @@
 #include "core/parallel.h"
 #include "cpu/gemm.h"
 #include "cpu/philox.h"
+#include "cpu/tiles.h"
 
 namespace gg::GG_ISA {
 namespace {
@@ -139,8 +141,7 @@ void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, 
   const int64_t visible = visible_keys(p, q0 + queries);
   for (int64_t s0 = 0; s0 < visible; s0 += kKeys) {
     const int64_t keys = least(kKeys, visible - s0);
-    multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, true, Epilogue<C, C>{},
-                   Matrix<C>{scores, width, 1});
+    multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, true, Epilogue<C, C>{}, Matrix<C>{scores, width, 1});
     const Tile<C> tile{s0, keys, q0, queries, width, scores};
     mask_tile(p, batch, head, tile, scratch.bias.data());
     bool rescale = false;
@@ -231,6 +232,240 @@ void attend_few(const AttentionProblem& p, int64_t batch, int64_t head, Matrix<C
   for (int64_t i = 0; i < p.l; ++i) finish_row(p, sums.at(i, 0), m[i], l[i], out.at(i, 0), stats + 2 * i);
 }
 
+// Whether the products are large enough to fill tiles.
+template <class C> bool suits_tiles(const AttentionProblem& p) {
+  return sizeof(C) == sizeof(float) && has_tiles() && p.l >= kSide && p.s >= kSide && p.e >= kSide && p.f >= kSide;
+}
+
+#if defined(GG_TILES)
+// On a matrix unit (cpu/tiles.h): K and V^T of every head are split and packed once, and a piece of work takes kQueries
+// queries through the keys, kTileQueries x kTileKeys scores at a time. Sums are held transposed as well.
+constexpr int64_t kTileQueries = 2 * kSide, kTileKeys = 64;
+
+// Tiles across a row of V, an even number.
+int64_t tile_columns(const AttentionProblem& p) { return round_up(ceil_div(p.f, kSide), 2); }
+
+// K, split along its rows, and V, whose depth in P V are the keys, of every head; whether a head is finite.
+class PackedKeys {
+ public:
+  explicit PackedKeys(const AttentionProblem& p)
+      : depth_(ceil_div(p.e, kDeep)),
+        columns_(tile_columns(p)),
+        chunks_(ceil_div(p.s, kTileKeys)),
+        k_(p.batch * p.kv_heads * chunks_ * k_chunk()),
+        v_(p.batch * p.kv_heads * chunks_ * v_chunk()),
+        finite_(p.batch * p.kv_heads * chunks_) {
+    const int64_t work = kTileKeys * (p.e + p.f);
+    parallel_for(p.batch * p.kv_heads * chunks_, (1 << 15) / work + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t s0 = i % chunks_ * kTileKeys, head = i / chunks_, keys = least(kTileKeys, p.s - s0);
+        const auto k = rows_of<float>(p.k, p.k_strides, head / p.kv_heads, head % p.kv_heads);
+        const auto v = rows_of<float>(p.v, p.v_strides, head / p.kv_heads, head % p.kv_heads);
+        const bool k_finite = pack_split<false, false>(k.block(s0, 0), keys, p.e, 1, k_tiles(i));
+        finite_[i] = pack_split<true, true>(v.block(s0, 0), keys, p.f, 1, v_tiles(i)) && k_finite;
+      }
+    });
+  }
+  bool finite(int64_t head) const {
+    for (int64_t c = 0; c < chunks_; ++c)
+      if (!finite_[head * chunks_ + c]) return false;
+    return true;
+  }
+  // Of a head's keys from s0 on, a multiple of kTileKeys, kTileKeys keys.
+  SplitTiles<const uint32_t> k(int64_t head, int64_t s0) const { return k_tiles(head * chunks_ + s0 / kTileKeys); }
+  SplitTiles<const uint32_t> v(int64_t head, int64_t s0) const { return v_tiles(head * chunks_ + s0 / kTileKeys); }
+
+ private:
+  int64_t k_chunk() const { return kTileKeys / kSide * depth_ * kSplitWords; }
+  int64_t v_chunk() const { return kTileKeys / kDeep * columns_ * kSplitWords; }
+  SplitTiles<uint32_t> k_tiles(int64_t chunk) const {
+    return {k_.data() + chunk * k_chunk(), depth_ * kSplitWords, kSplitWords};
+  }
+  SplitTiles<uint32_t> v_tiles(int64_t chunk) const {
+    return {v_.data() + chunk * v_chunk(), kTileKeys / kDeep * kSplitWords, kSplitWords};
+  }
+  int64_t depth_, columns_, chunks_;
+  Scratch<uint32_t> k_, v_;
+  Scratch<uint8_t> finite_;
+};
+
+struct TileScratch {
+  explicit TileScratch(const AttentionProblem& p)
+      : queries(kQueries / kSide * ceil_div(p.e, kDeep) * kSplitWords),
+        weights(2 * kTileKeys * kTileQueries / (kSide * kDeep) * kSplitWords),
+        scores(2 * kTileKeys * kTileQueries),
+        sums(tile_columns(p) * kSide * kQueries),
+        bias(bias_size(p)) {}
+  Scratch<uint32_t> queries, weights;
+  Scratch<float> scores, sums, bias;
+  TileRegisters registers;
+};
+
+// Row i of `to`, n elements, becomes column i of `from`, whose rows lie kQueries apart, times factors[i].
+void store_turned(const float* from, int64_t rows, int64_t n, const float* factors, Matrix<float> to) {
+  for (int64_t i = 0; i < rows; i += kSide)
+    for (int64_t j = 0; j < n; j += kSide) {
+      Vec<float> x[kSide];
+      for (int64_t r = 0; r < kSide; ++r) x[r] = load(from + (j + r) * kQueries + i) * load(factors + i);
+      transpose_lanes<float>(x);
+      for (int64_t r = 0; r < least(kSide, rows - i); ++r)
+        if (n - j >= kSide)
+          store(to.at(i + r, j), x[r]);
+        else
+          store_n(to.at(i + r, j), x[r], n - j);
+    }
+}
+
+// How far scores may exceed the number m that is subtracted from them before m follows and the sums must shrink.
+constexpr float kSlack = 4;
+
+// One step of the online softmax: scores become weights, split and packed; m, l and shrink belong to the tile's
+// queries. The queue is worked off meanwhile. Whether the sums must shrink.
+bool weigh_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>& t, float* m, float* l, float* shrink,
+                float* keep, SplitTiles<uint32_t> weights, TileQueue& queue) {
+  const int64_t keys = round_up(t.keys, kDeep);
+  for (int64_t i = t.keys * t.width; i < keys * t.width; i += kSide) store(t.scores + i, splat(-kInfinity<float>));
+  if (p.dropout > 0) dropout_tile(p, head_index, t, keep);
+  Weaver weaver(queue, t.width / kSide * (keys / 2 + keys / 8));
+  bool rescale = false;
+  for (int64_t q = 0; q < t.width; q += kSide) {
+    const Vec<float> before = load(m + q);
+    Vec<float> tops[4] = {before, before, before, before};
+    for (int64_t s = 0; s < keys; s += 8) {
+      for (int i = 0; i < 8; ++i) tops[i % 4] = max(load(t.at(s + i, q)), tops[i % 4]);
+      weaver.turn();
+    }
+    const Vec<float> top = max(max(tops[0], tops[1]), max(tops[2], tops[3]));
+    const auto grows = top > before + kSlack;
+    const Vec<float> now = grows ? top : before;
+    store(m + q, now);
+    // A row that has seen no key yet has m = -inf: exponentials are then taken from 0, and give 0.
+    const Vec<float> base = now == -kInfinity<float> ? Vec<float>{} : now;
+    const Vec<float> factor = exp_of_negative(before - base);
+    store(shrink + q, factor);
+    rescale |= any(grows);
+    Vec<float> sum{}, other{};
+    for (int64_t s = 0; s < keys; s += kDeep) {
+      uint32_t* to = weights.at(q / kSide, s / kDeep);
+      for (int64_t r = 0; r < kSide; ++r) {
+        Vec<float> a = exp_of_negative(load(t.at(s + r, q)) - base);
+        Vec<float> b = exp_of_negative(load(t.at(s + r + kSide, q)) - base);
+        sum += a;
+        other += b;
+        if (p.dropout > 0) {
+          a *= load(keep + (s + r) * t.width + q);
+          b *= load(keep + (s + r + kSide) * t.width + q);
+        }
+        store_pairs(to, r, split(a), split(b));
+        weaver.turn();
+      }
+    }
+    store(l + q, load(l + q) * factor + (sum + other));
+  }
+  queue.finish();
+  return rescale;
+}
+
+// A block of kQueries queries, q0 and up, through all the keys that it sees: while the weights of a tile are computed,
+// the matrix unit multiplies those of the tile before by V, and makes the scores of the next. False, and nothing done,
+// where a query is not finite.
+bool attend_tiles(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, const PackedKeys& packed,
+                  Matrix<float> out, float* stats, const TileScratch& scratch) {
+  constexpr int64_t kStep = kTileKeys / kDeep * kSplitWords;
+  const int64_t queries = least(kQueries, p.l - q0);
+  const int64_t kv_head = batch * p.kv_heads + head / (p.heads / p.kv_heads);
+  const int64_t depth = ceil_div(p.e, kDeep);
+  const SplitTiles<uint32_t> q_tiles{scratch.queries.data(), depth * kSplitWords, kSplitWords};
+  if (!pack_split<false, true>(rows_of<float>(p.q, p.q_strides, batch, head).block(q0, 0), queries, p.e, float(p.scale),
+                               q_tiles))
+    return false;
+  alignas(64) float m[kQueries], l[kQueries] = {}, shrink[kQueries];
+  for (float& x : m) x = -kInfinity<float>;
+
+  TileQueue queue;
+  const auto tile_at = [&](int64_t s0, int64_t j, int buffer) {
+    const int64_t here = least(kTileQueries, queries - j);
+    return Tile<float>{s0,           least(kTileKeys, visible_keys(p, q0 + j + here) - s0),    q0 + j, here,
+                       kTileQueries, scratch.scores.data() + buffer * kTileKeys * kTileQueries};
+  };
+  const auto weights_of = [&](int buffer) {
+    return SplitTiles<uint32_t>{scratch.weights.data() + buffer * kTileQueries / kSide * kStep, kStep, kSplitWords};
+  };
+  const auto add_scores = [&](const Tile<float>& t) {
+    queue.add({round_up(t.keys, kDeep) / kSide, kTileQueries / kSide, depth, packed.k(kv_head, t.s0),
+               q_tiles.block((t.q0 - q0) / kSide, 0), t.scores, kTileQueries, false});
+  };
+  const auto add_output = [&](const Tile<float>& t, int buffer) {
+    queue.add({tile_columns(p), kTileQueries / kSide, ceil_div(t.keys, kDeep), packed.v(kv_head, t.s0),
+               weights_of(buffer), scratch.sums.data() + t.q0 - q0, kQueries, t.s0 > 0});
+  };
+  // The next tile: other queries first, then other keys. None of those that causality hides.
+  const auto next = [&](Tile<float> t, int buffer) {
+    do {
+      const bool last = t.q0 + kTileQueries >= q0 + queries;
+      t = tile_at(last ? t.s0 + kTileKeys : t.s0, last ? 0 : t.q0 - q0 + kTileQueries, buffer);
+    } while (t.keys <= 0 && t.s0 < visible_keys(p, q0 + queries));
+    return t;
+  };
+
+  int buffer = 0;
+  Tile<float> now = tile_at(0, 0, buffer), before{};
+  add_scores(now);
+  queue.finish();
+  while (now.keys > 0) {
+    const Tile<float> after = next(now, 1 - buffer);
+    if (before.keys > 0) add_output(before, 1 - buffer);
+    if (after.keys > 0) add_scores(after);
+    mask_tile(p, batch, head, now, scratch.bias.data());
+    const int64_t j = now.q0 - q0;
+    float* sums = scratch.sums.data() + j;
+    if (weigh_tile(p, batch * p.heads + head, now, m + j, l + j, shrink + j, scratch.bias.data(), weights_of(buffer),
+                   queue) &&
+        now.s0 > 0)
+      for (int64_t f = 0; f < p.f; ++f)
+        for (int64_t q = 0; q < kTileQueries; q += kSide)
+          store(sums + f * kQueries + q, load(sums + f * kQueries + q) * load(shrink + j + q));
+    before = now;
+    now = after;
+    buffer = 1 - buffer;
+  }
+  add_output(before, 1 - buffer);
+  queue.finish();
+
+  alignas(64) float share[kQueries];
+  for (int64_t q = 0; q < queries; ++q) {
+    const bool none = l[q] == 0;
+    share[q] = none ? 0 : 1 / l[q];
+    stats[2 * q] = none ? 0 : m[q];
+    stats[2 * q + 1] = share[q];
+  }
+  store_turned(scratch.sums.data(), queries, p.f, share, out.block(q0, 0));
+  return true;
+}
+
+// Whether it was done. Queries and heads that are not finite go through the general kernel.
+bool forward_tiles(const AttentionProblem& p, float* out, const int64_t* out_strides, float* stats) {
+  if (!suits_tiles<float>(p)) return false;
+  const PackedKeys packed(p);
+  const int64_t blocks = ceil_div(p.l, kQueries);
+  parallel_for(p.batch * p.heads * blocks, 1, [&](int64_t begin, int64_t end) {
+    const TileScratch scratch(p);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t head_index = i / blocks, head = head_index % p.heads, batch = head_index / p.heads;
+      const int64_t q0 = (blocks - 1 - i % blocks) * kQueries;  // under a causal mask the long ones first
+      const Matrix<float> rows{out + batch * out_strides[0] + head * out_strides[1], out_strides[2], 1};
+      float* row_stats = stats + 2 * (head_index * p.l + q0);
+      if (!packed.finite(batch * p.kv_heads + head / (p.heads / p.kv_heads)) ||
+          !attend_tiles(p, batch, head, q0, packed, rows, row_stats, scratch))
+        attend(p, batch, head, q0, rows, row_stats, ForwardScratch<float>(p));
+    }
+  });
+  return true;
+}
+#else
+bool forward_tiles(const AttentionProblem&, float*, const int64_t*, float*) { return false; }
+#endif
+
 template <class C> void forward(const AttentionProblem& p, void* out, const int64_t* out_strides, void* stats) {
   const int64_t blocks = ceil_div(p.l, kQueries);
   const int64_t flops = 2 * least(p.l, kQueries) * p.s * (p.e + p.f);
@@ -252,7 +487,7 @@ template <class C> void forward(const AttentionProblem& p, void* out, const int6
 void attention_forward(DType t, const AttentionProblem& p, void* out, const int64_t* out_strides, void* stats) {
   if (t == DType::Float64)
     forward<double>(p, out, out_strides, stats);
-  else
+  else if (!forward_tiles(p, static_cast<float*>(out), out_strides, static_cast<float*>(stats)))
     forward<float>(p, out, out_strides, stats);
 }
 
@@ -281,6 +516,27 @@ template <class C> struct Gradients {
   C* dscores;  // (L, S) dense, or null
 };
 
+// What the softmax of a block of queries was, and D.
+template <class C> struct RowStats {
+  RowStats(const AttentionProblem& p, const Gradients<C>& g, int64_t q0) {
+    for (int64_t i = 0; i < kQueries; ++i) {
+      const bool row = q0 + i < p.l;
+      m[i] = row ? g.stats[2 * (q0 + i)] : C(0);
+      share[i] = row ? g.stats[2 * (q0 + i) + 1] : C(0);
+      d[i] = row ? dot(g.dout.at(q0 + i, 0), g.out.at(q0 + i, 0), p.f) : C(0);
+    }
+  }
+  static C dot(const C* a, const C* b, int64_t n) {
+    constexpr int L = kLanes<C>;
+    Vec<C> sum{};
+    int64_t j = 0;
+    for (; j + L <= n; j += L) sum += load(a + j) * load(b + j);
+    if (j < n) sum += load_n(a + j, n - j) * load_n(b + j, n - j);
+    return sum_lanes<C>(sum);
+  }
+  alignas(64) C m[kQueries], share[kQueries], d[kQueries];
+};
+
 template <class C>
 void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, int64_t s_begin, int64_t s_end,
                      const Gradients<C>& g, const BackwardScratch<C>& scratch) {
@@ -297,14 +553,7 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
   pack_queries(dout, p.f, queries, C(1), scratch.douts.data());
   const Matrix<const C> q_packed{scratch.queries.data(), 0, 1}, dout_packed{scratch.douts.data(), 0, 1};
   C *weights = scratch.weights.data(), *slopes = scratch.slopes.data();
-  alignas(64) C m[kQueries], share[kQueries], d[kQueries];
-  for (int64_t i = 0; i < width; ++i) {
-    m[i] = i < queries ? g.stats[2 * (q0 + i)] : C(0);
-    share[i] = i < queries ? g.stats[2 * (q0 + i) + 1] : C(0);
-    d[i] = 0;
-    if (i < queries)
-      for (int64_t j = 0; j < p.f; ++j) d[i] += *dout.at(i, j) * *g.out.at(q0 + i, j);
-  }
+  const RowStats<C> rows(p, g, q0);
   Epilogue<C, C> add, add_scaled;
   add.accumulate = add_scaled.accumulate = true;
   add_scaled.alpha = scale;
@@ -332,10 +581,10 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
     for (int64_t s = 0; s < keys; ++s)
       for (int64_t i = 0; i < width; i += L) {
         C *weight = tile.at(s, i), *slope = slopes + s * width + i;
-        const Vec<C> w = exp_of_negative(load(weight) - load(m + i)) * load(share + i);
+        const Vec<C> w = exp_of_negative(load(weight) - load(rows.m + i)) * load(rows.share + i);
         const Vec<C> factor = keep ? load(keep + s * width + i) : splat(C(1));
         store(weight, w * factor);
-        store(slope, w * (load(slope) * factor - load(d + i)));
+        store(slope, w * (load(slope) * factor - load(rows.d + i)));
       }
     const Matrix<const C> w_read{weights, width, 1}, ds_read{slopes, width, 1};
     multiply_block(keys, p.f, queries, w_read, dout, false, add, g.dv.block(s0, 0));
@@ -347,16 +596,205 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
   }
 }
 
+template <class C> class TilePiece {
+ public:
+  TilePiece(const AttentionProblem&, int64_t, int64_t, int64_t, int64_t) {}
+  bool attend(int64_t, int64_t, const Gradients<C>&) const { return false; }
+  void finish(const Gradients<C>&) const {}
+};
+
+#if defined(GG_TILES)
+// Backward on a matrix unit. A piece packs its keys once and each block of queries as it comes to it, in the two ways
+// in which they are multiplied; it sums dK and dV beside the result and dQ^T of one block of queries. While the slopes
+// of a tile are computed, the matrix unit makes the scores of the next and adds the tile before to the three sums.
+struct BackwardTiles {
+  BackwardTiles(const AttentionProblem& p, int64_t range)
+      : e_blocks(ceil_div(p.e, kDeep)),
+        f_blocks(ceil_div(p.f, kDeep)),
+        chunk(kTileKeys / kSide * kSplitWords),
+        keys(ceil_div(range, kTileKeys) * chunk * (2 * e_blocks + f_blocks)),
+        queries(kQueries / kSide * kSplitWords * 2 * (e_blocks + f_blocks)),
+        weights(2 * 3 * kTile / (kSide * kDeep) * kSplitWords),
+        scores(2 * 2 * kTile),
+        dk(round_up(range, kTileKeys) * e_blocks * kDeep),
+        dv(round_up(range, kTileKeys) * f_blocks * kDeep),
+        dq(e_blocks * kDeep * kQueries),
+        bias(bias_size(p)) {
+    clear(dk.data(), round_up(range, kTileKeys) * e_blocks * kDeep);
+    clear(dv.data(), round_up(range, kTileKeys) * f_blocks * kDeep);
+  }
+  static constexpr int64_t kTile = kTileKeys * kQueries;
+  static constexpr int64_t kTwo = 2 * kSplitWords;  // tiles along kQueries or kTileKeys as a depth
+  using Tiles = SplitTiles<uint32_t>;
+
+  // Of the keys that begin s after the first: K and V for the scores, K^T for dQ.
+  Tiles k(int64_t s) const { return {keys_at(s), e_blocks * kSplitWords, kSplitWords}; }
+  Tiles k_turned(int64_t s) const { return {keys_at(s) + chunk * e_blocks, kTwo, kSplitWords}; }
+  Tiles v(int64_t s) const { return {keys_at(s) + 2 * chunk * e_blocks, f_blocks * kSplitWords, kSplitWords}; }
+  // Q and dO for the scores, and for dK and dV.
+  Tiles q() const { return {queries.data(), e_blocks * kSplitWords, kSplitWords}; }
+  Tiles q_across() const { return {queries.data() + chunk * e_blocks, kTwo, kSplitWords}; }
+  Tiles dout() const { return {queries.data() + 2 * chunk * e_blocks, f_blocks * kSplitWords, kSplitWords}; }
+  Tiles dout_across() const { return {queries.data() + chunk * (2 * e_blocks + f_blocks), kTwo, kSplitWords}; }
+  // P^T for dV, dS^T for dK, and dS^T as the right operand of dQ^T.
+  Tiles weight(int buffer, int which) const {
+    return {weights.data() + (3 * buffer + which) * kTile / (kSide * kDeep) * kSplitWords, kTwo, kSplitWords};
+  }
+  float* score(int buffer, int which) const { return scores.data() + (2 * buffer + which) * kTile; }
+  uint32_t* keys_at(int64_t s) const { return keys.data() + s / kTileKeys * chunk * (2 * e_blocks + f_blocks); }
+
+  int64_t e_blocks, f_blocks, chunk;
+  Scratch<uint32_t> keys, queries, weights;
+  Scratch<float> scores, dk, dv, dq, bias;
+  TileRegisters registers;
+};
+
+bool pack_keys(const AttentionProblem& p, Matrix<const float> k, Matrix<const float> v, int64_t s_begin, int64_t s_end,
+               const BackwardTiles& tiles) {
+  bool finite = true;
+  for (int64_t s = s_begin; s < s_end; s += kTileKeys) {
+    const int64_t keys = least(kTileKeys, s_end - s);
+    finite &= pack_split<false, false>(k.block(s, 0), keys, p.e, 1, tiles.k(s - s_begin));
+    pack_split<true, true>(k.block(s, 0), keys, p.e, 1, tiles.k_turned(s - s_begin));
+    finite &= pack_split<false, false>(v.block(s, 0), keys, p.f, 1, tiles.v(s - s_begin));
+  }
+  return finite;
+}
+
+// dS = P * (dP - D) of a tile: from scores and dP to P and dS, split and packed. The queue is worked off meanwhile.
+void slope_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>& t, const float* dp, const float* m,
+                const float* share, const float* d, float* keep, const BackwardTiles& tiles, int buffer,
+                TileQueue& queue) {
+  const auto weight = tiles.weight(buffer, 0), slope = tiles.weight(buffer, 1), right = tiles.weight(buffer, 2);
+  const int64_t keys = round_up(t.keys, kDeep), queries = round_up(t.queries, kDeep);
+  for (int64_t i = t.keys * t.width; i < keys * t.width; i += kSide) store(t.scores + i, splat(-kInfinity<float>));
+  if (p.dropout > 0) dropout_tile(p, head_index, t, keep);
+  Weaver weaver(queue, keys / 2 * (queries / kDeep));
+  for (int64_t q = 0; q < queries; q += kDeep)
+    for (int64_t s = 0; s < keys; s += kDeep)
+      for (int64_t r = 0; r < kSide; ++r) {
+        Split w[2][2], ds[2][2];  // of keys s + r and s + r + kSide by queries q and q + kSide
+        for (int i = 0; i < 2; ++i)
+          for (int j = 0; j < 2; ++j) {
+            const int64_t at = (s + r + i * kSide) * t.width + q + j * kSide, column = q + j * kSide;
+            Vec<float> weight_at = exp_of_negative(load(t.scores + at) - load(m + column)) * load(share + column);
+            Vec<float> slope_at = load(dp + at);
+            if (p.dropout > 0) slope_at *= load(keep + at);
+            slope_at = weight_at * (slope_at - load(d + column));
+            if (p.dropout > 0) weight_at *= load(keep + at);
+            w[i][j] = split(weight_at);
+            ds[i][j] = split(slope_at);
+          }
+        for (int i = 0; i < 2; ++i) {
+          store_pairs(weight.at(s / kSide + i, q / kDeep), r, w[i][0], w[i][1]);
+          store_pairs(slope.at(s / kSide + i, q / kDeep), r, ds[i][0], ds[i][1]);
+          store_pairs(right.at(q / kSide + i, s / kDeep), r, ds[0][i], ds[1][i]);
+        }
+        weaver.turn();
+      }
+  queue.finish();
+}
+
+// One block of queries through a piece's keys; false, and nothing done, where it is not finite.
+bool attend_backward_tiles(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, int64_t s_begin,
+                           int64_t s_end, const Gradients<float>& g, const BackwardTiles& tiles) {
+  const int64_t queries = least(kQueries, p.l - q0), visible = least(s_end, visible_keys(p, q0 + queries));
+  if (s_begin >= visible) return true;
+  const auto q = rows_of<float>(p.q, p.q_strides, batch, head).block(q0, 0), dout = g.dout.block(q0, 0);
+  if (!pack_split<false, true>(q, queries, p.e, float(p.scale), tiles.q()) ||
+      !pack_split<false, true>(dout, queries, p.f, 1, tiles.dout()))
+    return false;
+  pack_split<true, false>(q, queries, p.e, 1, tiles.q_across());
+  pack_split<true, false>(dout, queries, p.f, 1, tiles.dout_across());
+  const RowStats<float> rows(p, g, q0);
+
+  TileQueue queue;
+  const int64_t columns = round_up(queries, kDeep) / kSide, q_blocks = ceil_div(queries, kDeep);
+  const int64_t e = tiles.e_blocks * kDeep, f = tiles.f_blocks * kDeep;
+  const auto tile_at = [&](int64_t s0, int buffer) {
+    return Tile<float>{s0, least(kTileKeys, visible - s0), q0, queries, kQueries, tiles.score(buffer, 0)};
+  };
+  const auto add_scores = [&](const Tile<float>& t, int buffer) {
+    const int64_t height = round_up(t.keys, kDeep) / kSide, s = t.s0 - s_begin;
+    queue.add({height, columns, tiles.e_blocks, tiles.k(s), tiles.q(), t.scores, kQueries, false});
+    queue.add({height, columns, tiles.f_blocks, tiles.v(s), tiles.dout(), tiles.score(buffer, 1), kQueries, false});
+  };
+  const auto add_gradients = [&](const Tile<float>& t, int buffer) {
+    const int64_t height = round_up(t.keys, kDeep) / kSide, s = t.s0 - s_begin;
+    queue.add({height, 2 * tiles.f_blocks, q_blocks, tiles.weight(buffer, 0), tiles.dout_across(),
+               tiles.dv.data() + s * f, f, true});
+    queue.add({height, 2 * tiles.e_blocks, q_blocks, tiles.weight(buffer, 1), tiles.q_across(), tiles.dk.data() + s * e,
+               e, true});
+    queue.add({2 * tiles.e_blocks, columns, ceil_div(t.keys, kDeep), tiles.k_turned(s), tiles.weight(buffer, 2),
+               tiles.dq.data(), kQueries, s > 0});
+  };
+  int buffer = 0;
+  Tile<float> before{};
+  add_scores(tile_at(s_begin, 0), 0);
+  queue.finish();
+  for (int64_t s0 = s_begin; s0 < visible; s0 += kTileKeys, buffer = 1 - buffer) {
+    const Tile<float> now = tile_at(s0, buffer);
+    if (s0 + kTileKeys < visible) add_scores(tile_at(s0 + kTileKeys, 1 - buffer), 1 - buffer);
+    if (before.keys > 0) add_gradients(before, 1 - buffer);
+    mask_tile(p, batch, head, now, tiles.bias.data());
+    slope_tile(p, batch * p.heads + head, now, tiles.score(buffer, 1), rows.m, rows.share, rows.d, tiles.bias.data(),
+               tiles, buffer, queue);
+    before = now;
+  }
+  add_gradients(before, 1 - buffer);
+  queue.finish();
+  alignas(64) float scales[kQueries];
+  for (float& x : scales) x = float(p.scale);
+  store_turned(tiles.dq.data(), queries, p.e, scales, g.dq.block(q0, 0));
+  return true;
+}
+
+// to += scale * from, for rows of n elements, `stride` apart in `from`.
+void add_rows(int64_t rows, int64_t n, float scale, const float* from, int64_t stride, float* to) {
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < n; ++j) to[i * n + j] += scale * from[i * stride + j];
+}
+
+// A piece of backward, keys [s_begin, s_end) of one key head, as far as a matrix unit does it.
+template <> class TilePiece<float> {
+ public:
+  TilePiece(const AttentionProblem& p, int64_t batch, int64_t kv_head, int64_t s_begin, int64_t s_end)
+      : p_(p), batch_(batch), s_begin_(s_begin), s_end_(s_end), tiles_(p, s_end - s_begin) {
+    finite_ = pack_keys(p, rows_of<float>(p.k, p.k_strides, batch, kv_head),
+                        rows_of<float>(p.v, p.v_strides, batch, kv_head), s_begin, s_end, tiles_);
+  }
+  // Whether the block was done.
+  bool attend(int64_t head, int64_t q0, const Gradients<float>& g) const {
+    return finite_ && attend_backward_tiles(p_, batch_, head, q0, s_begin_, s_end_, g, tiles_);
+  }
+  void finish(const Gradients<float>& g) const {
+    const int64_t rows = s_end_ - s_begin_, e = tiles_.e_blocks * kDeep, f = tiles_.f_blocks * kDeep;
+    add_rows(rows, p_.e, float(p_.scale), tiles_.dk.data(), e, g.dk.at(s_begin_, 0));
+    add_rows(rows, p_.f, 1, tiles_.dv.data(), f, g.dv.at(s_begin_, 0));
+  }
+
+ private:
+  const AttentionProblem& p_;
+  int64_t batch_, s_begin_, s_end_;
+  BackwardTiles tiles_;
+  bool finite_;
+};
+#endif
+
+constexpr int64_t kMostRanges = 8;  // of one head's keys: as many gradients of its queries are held
+
 template <class C>
 void backward(const AttentionProblem& p, const void* dout, const int64_t* dout_strides, const void* out,
               const int64_t* out_strides, const C* stats, C* dq, C* dk, C* dv, C* dscores) {
   const int64_t key_heads = p.batch * p.kv_heads, group = p.heads / p.kv_heads;
   const int64_t q_items = p.batch * p.heads * p.l * p.e;
-  const int64_t range = key_heads >= 16 ? most(p.s, 1) : 4 * kKeys, ranges = ceil_div(p.s, range);
+  const int64_t range = key_heads >= 16 ? most(p.s, 1) : most(4 * kKeys, round_up(ceil_div(p.s, kMostRanges), kKeys));
+  const int64_t ranges = ceil_div(p.s, range);
   const Scratch<C> parts(ranges > 1 ? ranges * q_items : 0);
   C* const dq_of = ranges > 1 ? parts.data() : dq;
   if (dscores) clear(dscores, p.batch * p.heads * p.l * p.s);
   if (ranges == 0) clear(dq, q_items);
+  const bool by_tiles = suits_tiles<C>(p) && !dscores;
   parallel_for(key_heads * ranges, 1, [&](int64_t begin, int64_t end) {
     const BackwardScratch<C> scratch(p);
     for (int64_t i = begin; i < end; ++i) {
@@ -367,15 +805,25 @@ void backward(const AttentionProblem& p, const void* dout, const int64_t* dout_s
       g.dv = {dv + key_head * p.s * p.f, p.f, 1};
       clear(g.dk.at(s_begin, 0), (s_end - s_begin) * p.e);
       clear(g.dv.at(s_begin, 0), (s_end - s_begin) * p.f);
-      for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-        const int64_t at = batch * p.heads + head;
-        g.dout = rows_of<C>(dout, dout_strides, batch, head);
-        g.out = rows_of<C>(out, out_strides, batch, head);
-        g.stats = stats + 2 * at * p.l;
-        g.dq = {dq_of + part * q_items + at * p.l * p.e, p.e, 1};
-        g.dscores = dscores ? dscores + at * p.l * p.s : nullptr;
-        clear(g.dq.data, p.l * p.e);
-        for (int64_t q0 = 0; q0 < p.l; q0 += kQueries) attend_backward(p, batch, head, q0, s_begin, s_end, g, scratch);
+      const auto each_block = [&](const auto& done) {
+        for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+          const int64_t at = batch * p.heads + head;
+          g.dout = rows_of<C>(dout, dout_strides, batch, head);
+          g.out = rows_of<C>(out, out_strides, batch, head);
+          g.stats = stats + 2 * at * p.l;
+          g.dq = {dq_of + part * q_items + at * p.l * p.e, p.e, 1};
+          g.dscores = dscores ? dscores + at * p.l * p.s : nullptr;
+          clear(g.dq.data, p.l * p.e);
+          for (int64_t q0 = 0; q0 < p.l; q0 += kQueries)
+            if (!done(head, q0)) attend_backward(p, batch, head, q0, s_begin, s_end, g, scratch);
+        }
+      };
+      if (by_tiles) {
+        const TilePiece<C> tiles(p, batch, kv_head, s_begin, s_end);
+        each_block([&](int64_t head, int64_t q0) { return tiles.attend(head, q0, g); });
+        tiles.finish(g);
+      } else {
+        each_block([](int64_t, int64_t) { return false; });
       }
     }
   });
