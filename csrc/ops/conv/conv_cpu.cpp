@@ -788,7 +788,84 @@ template <class T> void weight_grad_by_pixels(const WeightPlan& w, const T* x, c
   });
 }
 
-// partial(sums, f): f(p) leaves `sums` partial sums of dw one after the other at p, in the compute type.
+// Kernels of one element: dw = sum over images of dy[n] x[n]^T, the transpose packed by the product. Small images are
+// laid side by side first, and so is what a stride leaves of x; `sums` ranges of images make partial sums.
+struct PointwiseWeights {
+  static constexpr int64_t kLeastDepth = 128, kDepthWanted = 512, kMostSums = 8;
+
+  const Problem& p;
+  int64_t pixels, size, together, sums;  // together: images in one product
+  bool strided;
+
+  explicit PointwiseWeights(const Problem& p)
+      : p(p), pixels(p.axis[0].out * p.axis[1].out * p.axis[2].out), size(p.groups * p.rows * p.channels) {
+    strided = p.x_channel != pixels;
+    together = pixels >= kLeastDepth && !strided ? 1 : larger(1, smaller(p.batch, ceil_div(kDepthWanted, pixels)));
+    const double flops = 2.0 * double(p.batch) * double(pixels) * double(size);
+    sums = smaller(smaller(ceil_div(p.batch, together), kMostSums / p.groups),
+                   smaller(int64_t(flops / double(kTaskFlops)), (4 << 20) / size));
+    sums = larger(1, sums);
+  }
+  static bool fits(const Problem& p) {
+    return is_pointwise(p) && p.w_channel == 1 && p.rows >= 8 && p.channels >= 8 && p.batch > 0;
+  }
+
+  template <class T> void multiply(const T* x, const T* dy, compute_t<T>* partial) const {
+    const int64_t tasks = sums * p.groups;
+    if (tasks == 1) return sum_images(x, dy, partial, 0);  // the product is cut into pieces instead
+    parallel_for(tasks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; ++task) sum_images(x, dy, partial, task);
+    });
+  }
+
+ private:
+  template <class T> void sum_images(const T* x, const T* dy, compute_t<T>* partial, int64_t task) const {
+    using C = compute_t<T>;
+    const int64_t group = task % p.groups, sum = task / p.groups, stop = p.batch * (sum + 1) / sums;
+    const int64_t columns = together * pixels;
+    const bool gather_x = together > 1 || strided, gather_y = together > 1;
+    Scratch<T> xs(gather_x ? p.channels * columns : 1), ys(gather_y ? p.rows * columns : 1);
+    Epilogue<C, C> e;
+    for (int64_t n0 = p.batch * sum / sums; n0 < stop; n0 += together, e.accumulate = true) {
+      const int64_t n = smaller(together, stop - n0);
+      const T* from = x + n0 * p.x_image + group * p.channels * p.x_channel;
+      const T* grad = dy + n0 * p.map.image + group * p.rows * p.y_channel;
+      Matrix<const T> a{grad, p.y_channel, 1}, b{from, 1, p.x_channel};
+      if (gather_y) {
+        a = {ys.data(), columns, 1};
+        parallel_for(p.rows, ceil_div(kTaskFlops / 64, n * pixels), [&](int64_t begin, int64_t end) {
+          for (int64_t m = begin; m < end; ++m)
+            for (int64_t i = 0; i < n; ++i)
+              memcpy(ys.data() + m * columns + i * pixels, grad + i * p.map.image + m * p.y_channel,
+                     size_t(pixels) * sizeof(T));
+        });
+      }
+      if (gather_x) {
+        b = {xs.data(), 1, columns};
+        parallel_for(p.channels, ceil_div(kTaskFlops / 64, n * pixels), [&](int64_t begin, int64_t end) {
+          for (int64_t c = begin; c < end; ++c)
+            for (int64_t i = 0; i < n; ++i)
+              gather(from + i * p.x_image + c * p.x_channel, xs.data() + c * columns + i * pixels);
+        });
+      }
+      gemm_panels<C>(p.rows, p.channels, n * pixels, a, b, e,
+                     Matrix<C>{partial + sum * size + group * p.rows * p.w_row, p.w_row, 1});
+    }
+  }
+  template <class T> void gather(const T* x, T* to) const {
+    if (!strided) return void(memcpy(to, x, size_t(pixels) * sizeof(T)));
+    const WindowAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
+    auto first = [](const WindowAxis& a) { return a.coordinate(0) - a.pad; };
+    for (int64_t d = 0; d < ad.out; ++d)
+      for (int64_t h = 0; h < ah.out; ++h, to += aw.out) {
+        const int64_t row = (d * ad.stride + first(ad)) * ah.in + h * ah.stride + first(ah);
+        const T* line = x + row * aw.in + first(aw);
+        for (int64_t j = 0; j < aw.out; ++j) to[j] = line[j * aw.stride];
+      }
+  }
+};
+
+// f(p) leaves `sums` partial sums of dw one after the other at p, in the compute type.
 template <class T, class F> void sum_partials(int64_t size, int64_t sums, T* dw, const F& f) {
   using C = compute_t<T>;
   if constexpr (sizeof(T) == sizeof(C))
@@ -809,6 +886,10 @@ template <class T> void conv_weight_grad_t(const ConvShape& s, const T* x, const
   Problem p = forward_problem(s);
   p.trim();
   const int64_t size = s.out_channels * p.w_row;
+  if (PointwiseWeights::fits(p)) {
+    const PointwiseWeights w(p);
+    return sum_partials(size, w.sums, dw, [&](C* partial) { w.multiply(x, dy, partial); });
+  }
   if (WinogradWeights::fits(s, kLanes<C>)) {
     const WinogradWeights w(s, kLanes<C>);
     sum_partials(size, w.sums, dw, [&](C* partial) { winograd_weights(w, x, dy, partial); });
