@@ -36,6 +36,8 @@ BOUNDS: dict[str, tuple[float, object]] = {
     "erf": (7, (-5, 5)),
     "erfc": (9, (-5, 9)),
     "erfinv": (8, (-1, 1)),
+    "lgamma": (2, (-30, 1e4)),
+    "digamma": (1, (0, 1e4)),
     "sqrt": (0.5001, "positive"),
     "rsqrt": (2, "positive"),
 }
@@ -81,6 +83,39 @@ def test_float_error(name: str, isa: str) -> None:
     error = ulps(apply(name, x), apply(name, x.astype(np.float64)))
     worst = int(error.argmax())
     assert error[worst] <= bound, f"{name}({x[worst]!r}) under {isa}: {error[worst]:.2f} ulp"
+
+
+def test_pow_and_hypot_error(isa: str) -> None:
+    generator = np.random.default_rng(2)
+    x = np.exp2(generator.uniform(-30, 30, 60000)).astype(np.float32)
+    y = generator.uniform(-4, 4, 60000).astype(np.float32)
+    for name, function in (("pow", np.power), ("hypot", np.hypot)):
+        exact = function(x.astype(np.float64), y.astype(np.float64))
+        assert ulps(apply(name, x, y), exact).max() <= 0.51, name
+
+
+@pytest.mark.parametrize("name", ["pow", "hypot", "atan2"])
+def test_special_pairs(name: str, isa: str) -> None:
+    values = np.concatenate([SPECIAL, np.array([3, -3, 2.5, -2.5, 1e-30, 0.99], np.float32)])
+    x, y = (a.ravel() for a in np.meshgrid(values, values))
+    found, exact = apply(name, x, y), apply(name, x.astype(np.float64), y.astype(np.float64)).astype(np.float32)
+    np.testing.assert_allclose(found, exact, rtol=1e-6, atol=2e-45)
+    np.testing.assert_array_equal(np.signbit(found[exact == 0]), np.signbit(exact[exact == 0]))
+
+
+def test_gamma_family_of_doubles() -> None:
+    x = np.concatenate([np.linspace(-9.9, 20, 1300) + 0.0123, np.geomspace(1e-6, 1e6, 300)])
+    found = [f(gg.tensor(x)).numpy() for f in (gg.digamma, lambda t: gg.polygamma(1, t))]
+    for n, values in enumerate(found):  # the recurrence psi_n(x + 1) = psi_n(x) + (-1)^n n! / x^(n+1)
+        next_one = (gg.digamma(gg.tensor(x + 1)) if n == 0 else gg.polygamma(1, gg.tensor(x + 1))).numpy()
+        step = 1 / x if n == 0 else -1 / x**2
+        np.testing.assert_allclose(values + step, next_one, rtol=1e-12, atol=1e-12 * np.abs(step).max())
+    known = gg.tensor([1.0, 0.5, 10.0, 8.0, float("inf")], dtype=gg.float64)
+    euler = 0.57721566490153286061
+    psi = [-euler, -euler - 2 * np.log(2), 2.25175258906672110765, 2.01564147795561002254, np.inf]
+    np.testing.assert_allclose(gg.digamma(known).numpy(), psi, rtol=4e-15)
+    psi1 = [np.pi**2 / 6, np.pi**2 / 2, 0.10516633568168574612, 0.13313701469403142514, 0]
+    np.testing.assert_allclose(gg.polygamma(1, known).numpy(), psi1, rtol=4e-15)
 
 
 def test_atan2_error(isa: str) -> None:

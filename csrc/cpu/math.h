@@ -1,12 +1,13 @@
 // Elementary functions of Vec<float> and Vec<double>, beside exp in vec.h, under the names of <math.h>.
 //
-// Most have code of their own for float; asinh, acosh, pow, hypot, lgamma and digamma of floats compute in double and
-// round once: 0.5 ulp. Polynomials are minimax fits of the reduced function (Remez exchange, or Lawson's weights).
-// Largest errors found over random arguments of all magnitudes, with and without FMA, in ulps (float / double): log,
-// log1p 0.8; log2, log10 1.7 / 1.9; log1p_exp 1.5; exp2 1.1; expm1 1.5 / 1.9; sin, cos 1.5 / 2.3; tan 3.0 / 3.7; atan,
-// atan2 2.3; asin, acos 2.3 / 2.8; sinh, cosh 2.9; atanh 1.8 / 1.7; tanh 5.4 / 2.4; sigmoid 2.4; erf 5.9 / 1.7; erfc
-// 4.9 / 5.6; erfinv 3.8 / 3.4; rsqrt 1.5; double only: asinh 1.7, acosh 2.6. tests/test_math_error.py measures them.
-// Infinities, NaNs and signed zeros behave as C's, but float tanh and erf give +0 for -0.
+// Most have code of their own for float; asinh, acosh, hypot, digamma, trigamma and parts of pow and lgamma of floats
+// compute in double and round once: 0.5 ulp, lgamma 1.1. Polynomials are minimax fits of the reduced function (Remez
+// exchange, or Lawson's weights). Largest errors found over random arguments of all magnitudes, with and without FMA,
+// in ulps (float / double): log, log1p 0.9; log2, log10 2.4; log1p_exp 1.6; exp2 1.1; expm1 1.5 / 1.9; sin, cos 1.5
+// / 2.3; tan 3.4 / 3.7; atan 1.5 / 2.3; atan2 2.3; asin, acos 2.3 / 2.8; sinh, cosh 2.9; atanh 1.8 / 1.7; tanh 5.4
+// / 2.4; sigmoid 2.4; erf 5.9 / 1.7; erfc 6.2 / 5.6; erfinv 3.8 / 3.4; rsqrt 1.5; double only: asinh 1.7, acosh 2.6.
+// tests/test_math_error.py measures them. Infinities, NaNs and signed zeros behave as C's, but float tanh and erf give
+// +0 for -0.
 #pragma once
 #include <math.h>
 
@@ -51,8 +52,7 @@ template <class V, class F> inline V each(V x, F f) {
   memcpy(&x, a, sizeof x);
   return x;
 }
-template <class V, class F> __attribute__((noinline)) V call_each(V x, F f) { return each(x, f); }
-template <class V, class F> __attribute__((noinline)) V call_each(V x, V y, F f) {
+template <class V, class F> inline V each(V x, V y, F f) {
   constexpr int n = sizeof(V) / sizeof(lane_t<V>);
   lane_t<V> a[n], b[n];
   memcpy(a, &x, sizeof x);
@@ -61,6 +61,8 @@ template <class V, class F> __attribute__((noinline)) V call_each(V x, V y, F f)
   memcpy(&x, a, sizeof x);
   return x;
 }
+template <class V, class F> __attribute__((noinline)) V call_each(V x, F f) { return each(x, f); }
+template <class V, class F> __attribute__((noinline)) V call_each(V x, V y, F f) { return each(x, y, f); }
 
 // Two halves as one vector. (By way of memory a load would span two stores and wait for both.)
 template <class V, class H> inline V join(H low, H high) {
@@ -75,15 +77,13 @@ template <class V, class H> inline V join(H low, H high) {
 }
 
 // f of the double vectors that hold the lower and the upper half of the float lanes.
-template <class F> inline Vec<float> through_double(F f, Vec<float> x, Vec<float> y = Vec<float>{}) {
+template <class F, class... Floats> inline Vec<float> through_double(F f, Floats... x) {
   using Half = typename Packed<float, kLanes<double>>::type;
-  Half a[2], b[2];
-  memcpy(a, &x, sizeof x);
-  memcpy(b, &y, sizeof y);
-  for (int i = 0; i < 2; ++i)
-    a[i] = __builtin_convertvector(
-        f(__builtin_convertvector(a[i], Vec<double>), __builtin_convertvector(b[i], Vec<double>)), Half);
-  return join<Vec<float>>(a[0], a[1]);
+  struct Halves { Half part[2]; };
+  auto of = [&](int i) {
+    return __builtin_convertvector(f(__builtin_convertvector(bit_cast<Halves>(x).part[i], Vec<double>)...), Half);
+  };
+  return join<Vec<float>>(of(0), of(1));
 }
 
 template <class V> inline V abs(V x) {
@@ -104,9 +104,6 @@ template <class V> inline mask_t<V> isinf(V x) { return abs(x) == Ieee<lane_t<V>
 template <class V> inline mask_t<V> isfinite(V x) { return abs(x) < Ieee<lane_t<V>>::infinity; }
 
 // One instruction each on most machines; exact, or correctly rounded for sqrt.
-inline Vec<float> sqrt(Vec<float> x) {
-  return each(x, [](float a) { return __builtin_sqrtf(a); });
-}
 inline Vec<double> sqrt(Vec<double> x) {
   return each(x, [](double a) { return __builtin_sqrt(a); });
 }
@@ -134,7 +131,7 @@ inline Vec<float> rint(Vec<float> x) {
 inline Vec<double> rint(Vec<double> x) {
   return each(x, [](double a) { return __builtin_rint(a); });
 }
-template <class V> inline V rsqrt(V x) { return 1 / sqrt(x); }
+inline Vec<double> rsqrt(Vec<double> x) { return 1 / sqrt(x); }
 inline Vec<double> fmod(Vec<double> x, Vec<double> y) {
   return call_each(x, y, [](double a, double b) { return __builtin_fmod(a, b); });
 }
@@ -191,48 +188,30 @@ inline Vec<float> exp2(Vec<float> x) {
   return scale(expm1_of_reduced((clamped - k) * 0x1.62e43p-1f) + 1.0f, k);
 }
 
-// x = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2), for positive x; k comes as a floating-point number.
-template <class C> inline void split_exponent(Vec<C> x, Vec<C>& k, Vec<C>& f) {
-  using V = Vec<C>;
-  using I = Mask<C>;
-  constexpr int bits = Ieee<C>::bits;
-  using Int = typename int_of<C>::type;
-  const I root_half = bit_cast<I>(splat(C(0x1.6a09e667f3bcdp-1)));
-  I subnormal = x < Ieee<C>::least_normal;
-  x = subnormal ? x * C(Int(1) << bits) : x;
-  I i = bit_cast<I>(x) - root_half;
-  f = bit_cast<V>((i & ((Int(1) << bits) - 1)) + root_half) - 1;
-  // Whole numbers to floating point by the exponent's trick: the conversion has no instruction before AVX-512.
-  const I magic = bit_cast<I>(splat(Ieee<C>::magic));
-  k = bit_cast<V>((i >> bits) + magic) - Ieee<C>::magic;
-  k = subnormal ? k - C(bits) : k;
+// log(1 + f) + tail = f - (f^2/2 - rest - tail), whose rest is f^3 P(f) for float and s (f^2/2 + R) for double, s = f /
+// (2 + f), R = 2 atanh(s)/s - 2.
+inline Vec<float> log_of_fraction(Vec<float> f, Vec<float> tail) {
+  Vec<float> square = f * f;
+  tail = square * f *
+             horner(f, 0x1.5555a4p-2, -0x1.00004ap-2, 0x1.99699ep-3, -0x1.54ed96p-3, 0x1.28807ap-3, -0x1.0d98f0p-3,
+                    0x1.acf4a8p-4, -0x1.71e32cp-5) +
+         tail;
+  return f - (0.5f * square - tail);
 }
-
-// log(1 + f) = f - (f^2/2 - s (f^2/2 + R)), s = f / (2 + f), R = 2 atanh(s)/s - 2; extra is added to the smallest part.
-template <class C> inline Vec<C> log_of_split(Vec<C> k, Vec<C> f, Vec<C> extra) {
-  using V = Vec<C>;
-  constexpr bool single = sizeof(C) == 4;
-  V s = quotient(f, f + 2), z = s * s, r;
-  if constexpr (single)
-    r = z * horner(z, 0x1.555556p-1, 0x1.9999ecp-2, 0x1.245bf2p-2, 0x1.ddde5p-3);
-  else
-    r = z * horner(z, 0x1.5555555555558p-1, 0x1.99999999951bfp-2, 0x1.2492492e0f030p-2, 0x1.c71c62c21809fp-3,
-                   0x1.7462be2caad05p-3, 0x1.39fd33f7c7c28p-3, 0x1.2b662bd638363p-3);
-  V half_square = C(0.5) * f * f;
-  V tail = s * (half_square + r) + (k * C(single ? 0x1.7f7d1cp-20 : 0x1.a39ef35793c76p-33) + extra);
-  return k * C(single ? 0x1.62e4p-1 : 0x1.62e42fee00000p-1) + (f - (half_square - tail));
+inline Vec<double> log_of_fraction(Vec<double> f, Vec<double> tail) {
+  Vec<double> s = quotient(f, f + 2), z = s * s, half_square = 0.5 * f * f;
+  Vec<double> r = z * horner(z, 0x1.5555555555555p-1, 0x1.9999999999f17p-2, 0x1.24924923de6e1p-2, 0x1.c71c72df58fbfp-3,
+                             0x1.745cac43836bap-3, 0x1.3b29d050874f1p-3, 0x1.0e8c54d4618dbp-3, 0x1.169c3f871dcbbp-3);
+  return f - (half_square - (s * (half_square + r) + tail));
 }
-// The values of a logarithm where its argument is not positive and finite.
-template <class C> inline Vec<C> log_specials(Vec<C> x, Vec<C> y) {
-  y = x < Ieee<C>::infinity ? y : x;  // infinity and NaN
-  y = x == 0 ? splat(-Ieee<C>::infinity) : y;
-  return x < 0 ? splat(Ieee<C>::nan) : y;
-}
+// ln 2 in two parts, of which k times the first is exact.
+template <class C> constexpr double kLn2Head = sizeof(C) == 4 ? 0x1.62e4p-1 : 0x1.62e42fee00000p-1;
+template <class C> constexpr double kLn2Tail = sizeof(C) == 4 ? 0x1.7f7d1cp-20 : 0x1.a39ef35793c76p-33;
 
 template <class C> inline Vec<C> log_vec(Vec<C> x) {
-  Vec<C> k, f;
-  split_exponent<C>(x, k, f);
-  return log_specials<C>(x, log_of_split<C>(k, f, Vec<C>{}));
+  Vec<C> k, m;
+  split_exponent(x, k, m);
+  return k * C(kLn2Head<C>) + log_of_fraction(m - 1, k * C(kLn2Tail<C>));
 }
 inline Vec<float> log(Vec<float> x) { return log_vec<float>(x); }
 inline Vec<double> log(Vec<double> x) { return log_vec<double>(x); }
@@ -240,31 +219,32 @@ inline Vec<double> log(Vec<double> x) { return log_vec<double>(x); }
 // log1p(x) = log(u) + c/u, where u = 1 + x rounded and c what the rounding lost.
 template <class C> inline Vec<C> log1p_vec(Vec<C> x) {
   using V = Vec<C>;
-  V u = x + 1, k, f;
+  V u = x + 1, k, m;
   V lost = abs(x) < 1 ? x - (u - 1) : 1 - (u - x);
-  split_exponent<C>(u, k, f);
-  V y = log_specials<C>(u, log_of_split<C>(k, f, lost / u));
-  return x == 0 ? x : y;
+  split_exponent(u, k, m);
+  V tail = k * C(kLn2Tail<C>) + quotient(lost, max(splat(C(1e-30)), u));
+  V y = k * C(kLn2Head<C>) + log_of_fraction(m - 1, tail);
+  return (x < Ieee<C>::infinity) & (x != 0) ? y : x;
 }
 inline Vec<float> log1p(Vec<float> x) { return log1p_vec<float>(x); }
 inline Vec<double> log1p(Vec<double> x) { return log1p_vec<double>(x); }
 
 // k apart, so that powers of two are exact.
 template <class C> inline Vec<C> log2_vec(Vec<C> x) {
-  Vec<C> k, f, zero = {};
-  split_exponent<C>(x, k, f);
-  return log_specials<C>(x, k + log_of_split<C>(zero, f, zero) * C(0x1.71547652b82fep+0));
+  Vec<C> k, m;
+  split_exponent(x, k, m);
+  return k + log_of_fraction(m - 1, Vec<C>{}) * C(0x1.71547652b82fep+0);
 }
 inline Vec<float> log2(Vec<float> x) { return log2_vec<float>(x); }
 inline Vec<double> log2(Vec<double> x) { return log2_vec<double>(x); }
 // log10 2 in two parts, of which k times the first is exact.
 template <class C> inline Vec<C> log10_vec(Vec<C> x) {
   constexpr bool single = sizeof(C) == 4;
-  Vec<C> k, f, zero = {};
-  split_exponent<C>(x, k, f);
+  Vec<C> k, m;
+  split_exponent(x, k, m);
   Vec<C> tail = k * C(single ? 0x1.3509f79ff0000p-18 : 0x1.f79fef311f12bp-34);
-  tail = log_of_split<C>(zero, f, zero) * C(0x1.bcb7b1526e50ep-2) + tail;
-  return log_specials<C>(x, k * C(single ? 0x1.344p-2 : 0x1.34413508p-2) + tail);
+  tail = log_of_fraction(m - 1, Vec<C>{}) * C(0x1.bcb7b1526e50ep-2) + tail;
+  return k * C(single ? 0x1.344p-2 : 0x1.34413508p-2) + tail;
 }
 inline Vec<float> log10(Vec<float> x) { return log10_vec<float>(x); }
 inline Vec<double> log10(Vec<double> x) { return log10_vec<double>(x); }
@@ -311,13 +291,22 @@ inline Vec<double> erfc(Vec<double> x) {
   return x < 0 ? 2 - y : y;
 }
 inline Vec<float> erfc(Vec<float> x) {
-  using I = Vec<int32_t>;
-  Vec<float> a = min(splat(10.2f), abs(x)), t = quotient(a - 2.5f, a + 2.5f);
+  Vec<float> a = min(splat(10.2f), abs(x)), b = 1 + 2 * a, over = quotient(splat(1.0f), (a + 2.5f) * b);
+  Vec<float> t = (a - 2.5f) * b * over;
   Vec<float> s = horner(t, 0x1.43cc70p+0, -0x1.f52c66p-4, -0x1.9598f6p-4, 0x1.42d41cp-3, -0x1.a5d8a2p-4, 0x1.0c3d10p-5,
                         0x1.0f58cep-10, -0x1.1939fap-8, 0x1.495348p-12, 0x1.d55ad4p-12);
-  Vec<float> h = bit_cast<Vec<float>>(bit_cast<I>(a) & ~0xfff);
-  Vec<float> d = (a - h) * (a + h);  // at most 0.05
-  Vec<float> y = exp(-(h * h)) * horner(-d, 1, 1, 0.5, 1.0 / 6, 1.0 / 24) * quotient(s, 1 + 2 * a);
+  Vec<float> high, low;  // of a^2
+  if constexpr (kFusesMultiplyAdd) {
+    high = a * a;
+    low = each(a, high, [](float c, float square) { return __builtin_fmaf(c, c, -square); });
+  } else {
+    Vec<float> h = bit_cast<Vec<float>>(bit_cast<Vec<int32_t>>(a) & ~0xfff);
+    high = h * h;
+    low = (a - h) * (a + h);  // at most 0.05
+  }
+  auto [p, k] = exp_parts(-high);
+  p = p * (kFusesMultiplyAdd ? 1 - low : horner(-low, 1, 1, 0.5, 1.0 / 6, 1.0 / 24));
+  Vec<float> y = scale(p * s * ((a + 2.5f) * over), k);
   return x != x ? x : x < 0 ? 2 - y : y;
 }
 inline Vec<double> erf(Vec<double> x) {
@@ -390,8 +379,18 @@ inline Vec<double> cos_of_reduced(Vec<double> r) {
   return 1 - (z * 0.5 - tail);
 }
 inline bool angle_is_large(Vec<double> x) { return any(!(abs(x) < 1.5e6)); }
-// float: the angle is reduced in double, the polynomials are float's.
+// float: pi/2 in three parts where products are not rounded, so that the first difference is exact; in double
+// elsewhere.
 inline void reduce_angle(Vec<float> x, Vec<int32_t>& q, Vec<float>& r) {
+  if constexpr (kFusesMultiplyAdd) {
+    const Vec<float> magic = splat(Ieee<float>::magic);
+    Vec<float> shifted = x * 0x1.45f306p-1f + magic, k = shifted - magic;
+    q = bit_cast<Vec<int32_t>>(shifted) - bit_cast<Vec<int32_t>>(magic);
+    r = x - k * 0x1.921fb6p+0f;
+    r = r + k * 0x1.777a5cp-25f;
+    r = r + k * 0x1.ee59dap-50f;
+    return;
+  }
   using Half = typename Packed<float, kLanes<double>>::type;
   using HalfInt = typename Packed<int32_t, kLanes<double>>::type;
   Half a[2];
@@ -491,17 +490,24 @@ template <class C> inline Vec<C> atan_positive(Vec<C> y, Vec<C> x) {
   a = turn ? (a + C(kPiTail<C> / 4)) + C(kPiHead<C> / 4) : a;
   return steep ? pi_minus<C>(2, a) : a;
 }
-template <class C> inline Vec<C> atan_vec(Vec<C> x) {
-  Vec<C> y = copysign(atan_positive<C>(abs(x), splat(C(1))), x);
-  return x == x ? y : x;
-}
 template <class C> inline Vec<C> atan2_vec(Vec<C> y, Vec<C> x) {
   Vec<C> a = atan_positive<C>(abs(y), abs(x));
   a = copysign(signbit(x) ? pi_minus<C>(1, a) : a, y);
   return x != x ? x : y != y ? y : a;
 }
-inline Vec<float> atan(Vec<float> x) { return atan_vec<float>(x); }
-inline Vec<double> atan(Vec<double> x) { return atan_vec<double>(x); }
+inline Vec<float> atan(Vec<float> x) {
+  Vec<float> a = abs(x), t = a > 1 ? quotient(splat(-1.0f), min(splat(1e30f), a)) : a, z = t * t;
+  Vec<float> y = t * z *
+                     horner(z, -0x1.55553ep-2, 0x1.9991e4p-3, -0x1.242086p-3, 0x1.c08c4ep-4, -0x1.58091cp-4,
+                            0x1.da2a14p-5, -0x1.fd7e48p-6, 0x1.642558p-7, -0x1.d35bd4p-10) +
+                 t;
+  y = a > 1 ? (y + float(kPiTail<float> / 2)) + float(kPiHead<float> / 2) : y;
+  return copysign(y, x);
+}
+inline Vec<double> atan(Vec<double> x) {
+  Vec<double> y = copysign(atan_positive<double>(abs(x), splat(1.0)), x);
+  return x == x ? y : x;
+}
 inline Vec<float> atan2(Vec<float> y, Vec<float> x) { return atan2_vec<float>(y, x); }
 inline Vec<double> atan2(Vec<double> y, Vec<double> x) { return atan2_vec<double>(y, x); }
 inline Vec<double> asin(Vec<double> x) {
@@ -564,32 +570,44 @@ inline Vec<double> acosh(Vec<double> x) {
   return x < 1.0 ? splat(Ieee<double>::nan) : y;
 }
 inline Vec<float> asinh(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return asinh(a); }, x);
+  return through_double([](Vec<double> a) { return asinh(a); }, x);
 }
 inline Vec<float> acosh(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return acosh(a); }, x);
+  return through_double([](Vec<double> a) { return acosh(a); }, x);
 }
 
 // A power needs its logarithm in more than working precision: libm has it for double, and double is that for float.
 inline Vec<double> pow(Vec<double> x, Vec<double> y) {
   return call_each(x, y, [](double a, double b) { return __builtin_pow(a, b); });
 }
-inline Vec<float> pow(Vec<float> base, Vec<float> exponent) {
-  auto power = [](Vec<double> x, Vec<double> y) {
-    Vec<double> a = abs(x), r = exp(y * log(a));
-    Vec<int64_t> whole = trunc(y) == y, odd = whole & (trunc(y * 0.5) != y * 0.5);
-    r = x < 0 ? (whole != 0 ? (odd != 0 ? -r : r) : isinf(x) ? r : splat(Ieee<double>::nan)) : r;
-    r = x == 0 ? copysign(r, odd != 0 ? x : splat(1.0)) : r;
-    r = ((a == 1.0) & isinf(y)) != 0 ? splat(1.0) : r;
-    return ((y == 0) | (x == 1.0)) != 0 ? splat(1.0) : r;
-  };
-  return through_double(power, base, exponent);
+// |x| = 2^k m, t = y (k + log2 m), 2^t: each double step to 2^-34.
+inline Vec<float> pow(Vec<float> x, Vec<float> y) {
+  const Vec<float> one = splat(1.0f), a = abs(x);
+  Vec<float> k, m;
+  split_exponent(a, k, m);
+  Vec<float> r = through_double(
+      [](Vec<double> k, Vec<double> m, Vec<double> y) {
+        using V = Vec<double>;
+        V s = quotient(m - 1, m + 1), z = s * s;  // log2 m = 2 atanh(s) / ln 2
+        V log2 = s * horner(z, 0x1.71547652b82fep+1, 0x1.ec709dc91a8e2p-1, 0x1.2776bd8ae6ed6p-1, 0x1.a61e125da45b2p-2,
+                            0x1.47002209f92d9p-2, 0x1.29571b1545688p-2);
+        V t = max(splat(-200.0), min(splat(200.0), y * (k + log2)));
+        V whole = (t + Ieee<double>::magic) - Ieee<double>::magic;
+        return scale(horner(t - whole, 1, 0x1.62e42ff0e1920p-1, 0x1.ebfbe077872b2p-3, 0x1.c6b08ac06bbe6p-5,
+                            0x1.3b29f39d49993p-7, 0x1.5d8a85fede722p-10, 0x1.445c84066af0ap-13, 0x1.fde5fdcaa9765p-17),
+                     whole);
+      },
+      k, m, y);
+  const Vec<int32_t> whole = trunc(y) == y, odd = whole & (trunc(y * 0.5f) != y * 0.5f);
+  r = (x < 0) & ~whole & ~isinf(x) ? splat(Ieee<float>::nan) : r;
+  r = odd ? copysign(r, x) : r;
+  return (y == 0) | (x == 1) | ((a == 1) & isinf(y)) ? one : r;
 }
 inline Vec<double> hypot(Vec<double> x, Vec<double> y) {
   return call_each(x, y, [](double a, double b) { return __builtin_hypot(a, b); });
 }
 inline Vec<float> hypot(Vec<float> x, Vec<float> y) {
-  Vec<float> r = through_double([](Vec<double> a, Vec<double> b) { return sqrt(a * a + b * b); }, x, y);
+  Vec<float> r = through_double([](Vec<double> a, Vec<double> b) { return root(a * a + b * b + 0x1p-400); }, x, y);
   return (isinf(x) | isinf(y)) != 0 ? splat(Ieee<float>::infinity) : r;
 }
 
@@ -631,32 +649,75 @@ inline double polygamma(int n, double x) {
   for (int k = 2; k <= n; ++k) sum *= k;
   return n % 2 ? sum : -sum;
 }
-// psi(x): reflected below 0, raised to x >= 10, then ln x - 1/2x - sum_j B_2j / (2j x^2j).
-inline double digamma(double x) {
-  if (x == 0) return __builtin_copysign(Ieee<double>::infinity, -x);
-  double y = 0;
-  if (x < 0) {
-    double whole = __builtin_floor(x);
-    if (x == whole) return Ieee<double>::nan;
-    y = -M_PI / __builtin_tan(M_PI * (x - whole));
-    x = 1 - x;
-  }
-  for (; x < 10; x += 1) y -= 1 / x;
-  if (x == 10) return y + 2.25175258906672110764;
-  double z = 1 / (x * x);
-  double series =
-      z * (1.0 / 12 - z * (1.0 / 120 -
-                           z * (1.0 / 252 - z * (1.0 / 240 - z * (1.0 / 132 - z * (691.0 / 32760 - z * (1.0 / 12)))))));
-  return y + __builtin_log(x) - 0.5 / x - (x < 1e17 ? series : 0);
+// The functions of gamma are raised to x >= 8 at once: with u = x (x + 7) the factors x ... x + 7 pair up to u, u + 6,
+// u + 10 and u + 12. From there Stirling's series of 1 / x^2; below zero a reflection, by way of the distance to the
+// nearest whole number, which is exact.
+
+// psi(x) = ln x - 1/2x - sum_j B_2j / (2j x^2j);   psi(1 - x) - psi(x) = pi / tan(pi x)
+__attribute__((noinline)) inline Vec<double> digamma(Vec<double> x) {
+  using V = Vec<double>;
+  const Vec<int64_t> reflected = x < 0;
+  const V apart = x - rint(x), given = x;
+  V y = {};
+  if (any(reflected)) y = reflected ? -M_PI / tan(apart * M_PI) : y;
+  x = reflected ? 1 - x : x;
+  const V u = x * x + 7 * x, p = u * (u + 6), q = (u + 10) * (u + 12);
+  const V sum = (2 * x + 7) * ((u + 3) * q + (u + 11) * p) * 2 / (p * q);
+  y = x < 8 ? y - sum : y;
+  x = x < 8 ? x + 8 : x;
+  const V r = 1 / x, z = r * r;
+  y = y + log(x) - 0.5 * r -
+      z * horner(z, 1.0 / 12, -1.0 / 120, 1.0 / 252, -1.0 / 240, 1.0 / 132, -691.0 / 32760, 1.0 / 12, -3617.0 / 8160);
+  y = (reflected & (apart == 0)) | (given == -Ieee<double>::infinity) ? splat(Ieee<double>::nan) : y;
+  return given == 0 ? copysign(splat(Ieee<double>::infinity), -given) : y;
 }
-inline Vec<double> digamma(Vec<double> x) {
-  return call_each(x, [](double a) { return digamma(a); });
+// Its derivative 1/x + 1/2x^2 + sum_j B_2j / x^(2j+1);   psi'(x) + psi'(1 - x) = pi^2 / sin(pi x)^2
+__attribute__((noinline)) inline Vec<double> trigamma(Vec<double> x) {
+  using V = Vec<double>;
+  const Vec<int64_t> reflected = x < 0;
+  const V apart = x - rint(x);
+  x = reflected ? 1 - x : x;
+  const V u = x * x + 7 * x, a = u * u, b = (u + 6) * (u + 6), c = (u + 10) * (u + 10), d = (u + 12) * (u + 12);
+  const V first = (2 * u + 49) * b + (2 * u + 37) * a, second = (2 * u + 29) * d + (2 * u + 25) * c;
+  const V sum = (first * (c * d) + second * (a * b)) / (a * b * (c * d));
+  V y = x < 8 ? sum : V{};
+  x = x < 8 ? x + 8 : x;
+  const V r = 1 / x, z = r * r;
+  y = y + r + 0.5 * z +
+      z * r *
+          horner(z, 1.0 / 6, -1.0 / 30, 1.0 / 42, -1.0 / 30, 5.0 / 66, -691.0 / 2730, 7.0 / 6, -3617.0 / 510,
+                 43867.0 / 798, -174611.0 / 330);
+  if (any(reflected)) {
+    const V ratio = M_PI / sin(apart * M_PI);
+    y = reflected ? ratio * ratio - y : y;
+  }
+  return y;
+}
+// ln |gamma(x)| = (x - 1/2) ln x - x + ln(2 pi)/2 + sum_j B_2j / (2j (2j - 1) x^(2j-1)) to 1e-14, which is enough for
+// floats even beside its zeros;   gamma(x) gamma(1 - x) = pi / sin(pi x)
+__attribute__((noinline)) inline Vec<double> lgamma_for_float(Vec<double> x) {
+  using V = Vec<double>;
+  const Vec<int64_t> reflected = x < 0;
+  const V apart = abs(x - rint(x)), given = x;
+  x = reflected ? 1 - x : x;
+  const V u = x * x + 7 * x, product = u * (u + 6) * ((u + 10) * (u + 12));
+  V y = x < 8 ? -log(product) : V{};
+  x = x < 8 ? x + 8 : x;
+  const V r = 1 / x;
+  y = y + ((x - 0.5) * log(x) - x + 0.91893853320467274178) +
+      r * horner(r * r, 1.0 / 12, -1.0 / 360, 1.0 / 1260, -1.0 / 1680, 1.0 / 1188, -691.0 / 360360, 1.0 / 156);
+  if (any(reflected)) y = reflected ? log(M_PI / sin(apart * M_PI)) - y : y;
+  y = (given == 1) | (given == 2) ? V{} : y;
+  return ((given <= 0) & (apart == 0)) | isinf(given) ? splat(Ieee<double>::infinity) : y;
 }
 inline Vec<float> lgamma(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return lgamma(a); }, x);
+  return through_double([](Vec<double> a) { return lgamma_for_float(a); }, x);
 }
 inline Vec<float> digamma(Vec<float> x) {
-  return through_double([](Vec<double> a, Vec<double>) { return digamma(a); }, x);
+  return through_double([](Vec<double> a) { return digamma(a); }, x);
+}
+inline Vec<float> trigamma(Vec<float> x) {
+  return through_double([](Vec<double> a) { return trigamma(a); }, x);
 }
 
 // Whole numbers: a lane must not be divided by zero, nor the most negative one by -1.

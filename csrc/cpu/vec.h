@@ -184,12 +184,19 @@ template <class T> inline void store1(T* p, compute_t<T> x) {
   }
 }
 
+#if defined(__FMA__)
+constexpr bool kFusesMultiplyAdd = true;  // a * b + c is one instruction and rounds once
+#else
+constexpr bool kFusesMultiplyAdd = false;
+#endif
+
 template <class V> inline V max(V a, V b) { return a > b ? a : b; }  // b where either is NaN
 template <class V> inline V min(V a, V b) { return a < b ? a : b; }
 
-// quotient(a, b) = a / b for b and 1 / b normal, within 1 ulp; scale(x, k) = x 2^k for whole k, over- and underflowing
-// gradually. (The maskz forms: the plain ones warn in g++ 12.) Both have quicker instructions than the general ones on
-// AVX-512, as max and min have.
+// quotient(a, b) = a / b for b and 1 / b normal, within 1 ulp; root(x) = sqrt x for positive normal x, within 1 ulp;
+// scale(x, k) = x 2^k for whole k, over- and underflowing gradually; split_exponent: x = 2^k m with 3/4 <= m < 3/2, and
+// k is x's logarithm for 0, infinity, NaN and below zero. All have quicker instructions than the general ones on
+// AVX-512, as max, min, sqrt and rsqrt have. (The maskz forms: the plain ones warn in g++ 12.)
 #if defined(__AVX512F__) && GG_VECTOR_BYTES == 64
 inline Vec<float> max(Vec<float> a, Vec<float> b) {
   return bit_cast<Vec<float>>(_mm512_maskz_max_ps(-1, bit_cast<__m512>(a), bit_cast<__m512>(b)));
@@ -220,6 +227,57 @@ inline Vec<float> quotient(Vec<float> a, Vec<float> b) {
   Vec<float> q = a * r;
   return q + r * (a - b * q);
 }
+inline Vec<double> quotient(Vec<double> a, Vec<double> b) {
+  Vec<double> r = bit_cast<Vec<double>>(_mm512_maskz_rcp14_pd(-1, bit_cast<__m512d>(b)));
+  r = r + r * (1 - b * r);
+  Vec<double> q = a * r;
+  return q + r * (a - b * q);
+}
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return bit_cast<Vec<float>>(_mm512_maskz_fmadd_ps(-1, bit_cast<__m512>(a), bit_cast<__m512>(b), bit_cast<__m512>(c)));
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return bit_cast<Vec<double>>(
+      _mm512_maskz_fmadd_pd(-1, bit_cast<__m512d>(a), bit_cast<__m512d>(b), bit_cast<__m512d>(c)));
+}
+// From r near 1 / sqrt x: s = x r and h = r / 2 improve together, and the rest x - s^2 rounds s correctly (Markstein,
+// IBM J. Res. Dev. 34, 1990; all mantissas were tried for float).
+template <class V> inline V root_by(V x, V r) {
+  V s = x * r, h = r * 0.5f, e = fma(-s, h, V{} + 0.5f);
+  s = fma(s, e, s);
+  h = fma(h, e, h);
+  return fma(fma(-s, s, x), h, s);
+}
+inline Vec<float> rsqrt_estimate(Vec<float> x) {
+  return bit_cast<Vec<float>>(_mm512_maskz_rsqrt14_ps(-1, bit_cast<__m512>(x)));
+}
+inline Vec<double> root(Vec<double> x) {
+  return root_by(x, bit_cast<Vec<double>>(_mm512_maskz_rsqrt14_pd(-1, bit_cast<__m512d>(x))));
+}
+inline Vec<float> sqrt(Vec<float> x) {
+  const __m512i low = _mm512_set1_epi32(0x0d800000), range = _mm512_set1_epi32(0x7f800000 - 0x0d800000);
+  // Below 2^-100 the rest underflows; zeros, infinities, NaNs and negative numbers have no such r.
+  if (_mm512_cmpge_epu32_mask(_mm512_sub_epi32(bit_cast<__m512i>(x), low), range))
+    return bit_cast<Vec<float>>(_mm512_maskz_sqrt_ps(-1, bit_cast<__m512>(x)));
+  return root_by(x, rsqrt_estimate(x));
+}
+inline Vec<float> rsqrt(Vec<float> x) {
+  const Vec<float> r = rsqrt_estimate(x), y = r + r * (0.5f - 0.5f * (x * r * r));
+  return y == y ? y : r;  // 0 and infinity
+}
+constexpr auto kSignOfMantissa = _MM_MANTISSA_SIGN_ENUM(_MM_MANT_SIGN_nan | _MM_MANT_SIGN_zero);  // NaN for x < 0
+inline void split_exponent(Vec<float> x, Vec<float>& k, Vec<float>& m) {
+  const __m512 part = _mm512_maskz_getmant_ps(-1, bit_cast<__m512>(x), _MM_MANT_NORM_p75_1p5, kSignOfMantissa);
+  m = bit_cast<Vec<float>>(part);
+  k = bit_cast<Vec<float>>(_mm512_maskz_getexp_ps(-1, bit_cast<__m512>(x))) -
+      bit_cast<Vec<float>>(_mm512_maskz_getexp_ps(-1, part));
+}
+inline void split_exponent(Vec<double> x, Vec<double>& k, Vec<double>& m) {
+  const __m512d part = _mm512_maskz_getmant_pd(-1, bit_cast<__m512d>(x), _MM_MANT_NORM_p75_1p5, kSignOfMantissa);
+  m = bit_cast<Vec<double>>(part);
+  k = bit_cast<Vec<double>>(_mm512_maskz_getexp_pd(-1, bit_cast<__m512d>(x))) -
+      bit_cast<Vec<double>>(_mm512_maskz_getexp_pd(-1, part));
+}
 #else
 inline Vec<float> scale(Vec<float> x, Vec<float> k) {
   using I = Vec<int32_t>;
@@ -236,8 +294,36 @@ inline Vec<double> scale(Vec<double> x, Vec<double> k) {
   return x * bit_cast<Vec<double>>((half + 1023) << 52) * bit_cast<Vec<double>>((ki - half + 1023) << 52);
 }
 inline Vec<float> quotient(Vec<float> a, Vec<float> b) { return a / b; }
-#endif
 inline Vec<double> quotient(Vec<double> a, Vec<double> b) { return a / b; }
+inline Vec<double> root(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_sqrt(x[i]);
+  return x;
+}
+inline Vec<float> sqrt(Vec<float> x) {
+  for (int i = 0; i < kLanes<float>; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+}
+inline Vec<float> rsqrt(Vec<float> x) { return 1 / sqrt(x); }
+template <class C> inline void split_exponent_by_bits(Vec<C> x, Vec<C>& k, Vec<C>& m) {
+  using I = Mask<C>;
+  constexpr bool single = sizeof(C) == 4;
+  constexpr int bits = single ? 23 : 52;
+  constexpr typename int_of<C>::type one = 1;
+  const C infinity = C(__builtin_inf());
+  const I subnormal = x < C(single ? 0x1p-126 : 0x1p-1022), least = bit_cast<I>(splat(C(0.75)));
+  const I i = bit_cast<I>(subnormal ? x * C(one << bits) : x) - least;
+  m = bit_cast<Vec<C>>((i & ((one << bits) - 1)) + least);
+  // Whole numbers to floating point by the exponent's trick: the conversion has no instruction before AVX-512.
+  const Vec<C> magic = splat(C(single ? 0x1.8p23 : 0x1.8p52));
+  k = bit_cast<Vec<C>>((i >> bits) + bit_cast<I>(magic)) - magic;
+  k = subnormal ? k - C(bits) : k;
+  k = x < infinity ? k : x;  // infinity and NaN
+  k = x == 0 ? splat(-infinity) : k;
+  k = x < 0 ? splat(C(__builtin_nan(""))) : k;
+}
+inline void split_exponent(Vec<float> x, Vec<float>& k, Vec<float>& m) { split_exponent_by_bits<float>(x, k, m); }
+inline void split_exponent(Vec<double> x, Vec<double>& k, Vec<double>& m) { split_exponent_by_bits<double>(x, k, m); }
+#endif
 
 // Streaming: n bytes, a multiple of the vector size, to aligned memory past the caches, for results that will not fit
 // them.

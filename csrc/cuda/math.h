@@ -106,6 +106,7 @@ __device__ __noinline__ inline double digamma(double x) {
   return y + log(x) - 0.5 / x - (x < 1e17 ? series : 0);
 }
 __device__ inline float digamma(float x) { return float(digamma(double(x))); }
+template <class V> __device__ inline V trigamma(V x) { return V(polygamma(1, x)); }
 
 // Whole numbers: none may be divided by zero, nor the most negative one by -1.
 __device__ inline int64_t divided(int64_t a, int64_t b) {

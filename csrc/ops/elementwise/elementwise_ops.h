@@ -244,17 +244,18 @@ struct Lgamma {
 };
 struct Digamma {
   template <class V> GG_DEVICE static V forward(V x, Params) { return digamma(x); }
-  template <class V> GG_DEVICE static V grad(V x, V dy, Params) {
-    return dy * call_each(x, [](lane_t<V> a) { return lane_t<V>(polygamma(1, a)); });
-  }
+  template <class V> GG_DEVICE static V grad(V x, V dy, Params) { return dy * trigamma(x); }
 };
 struct Polygamma {
   template <class V> GG_DEVICE static V forward(V x, Params p) {
     const int n = int(p[0]);
-    return call_each(x, [n](lane_t<V> a) { return lane_t<V>(n ? polygamma(n, a) : digamma(double(a))); });
+    if (n == 0) return digamma(x);
+    if (n == 1) return trigamma(x);
+    return call_each(x, [n](lane_t<V> a) { return lane_t<V>(polygamma(n, a)); });
   }
   template <class V> GG_DEVICE static V grad(V x, V dy, Params p) {
     const int n = int(p[0]);
+    if (n == 0) return dy * trigamma(x);
     return dy * call_each(x, [n](lane_t<V> a) { return lane_t<V>(polygamma(n + 1, a)); });
   }
 };
@@ -392,18 +393,20 @@ struct Hardsigmoid {
   template <class V> GG_DEVICE static V forward(V x, Params) {
     V t = x + 3;
     t = t < 0 ? V{} : t > 6 ? constant<V>(6) : t;
-    return t / 6;
+    return t * lane_t<V>(1.0 / 6);
   }
-  template <class V> GG_DEVICE static V grad(V x, V dy, Params) { return ((x > -3) & (x < 3)) ? dy / 6 : V{}; }
+  template <class V> GG_DEVICE static V grad(V x, V dy, Params) {
+    return ((x > -3) & (x < 3)) ? dy * lane_t<V>(1.0 / 6) : V{};
+  }
 };
 struct Hardswish {
   template <class V> GG_DEVICE static V forward(V x, Params) {
     V t = x + 3;
     t = t < 0 ? V{} : t > 6 ? constant<V>(6) : t;
-    return x * t / 6;
+    return x * t * lane_t<V>(1.0 / 6);
   }
   template <class V> GG_DEVICE static V grad(V x, V dy, Params) {
-    return x <= -3 ? V{} : x >= 3 ? dy : dy * (x / 3 + lane_t<V>(0.5));
+    return x <= -3 ? V{} : x >= 3 ? dy : dy * (x * lane_t<V>(1.0 / 3) + lane_t<V>(0.5));
   }
 };
 struct Softshrink {

@@ -118,7 +118,7 @@ void embedding_renorm(DType dtype, void* w, const int64_t* index, int64_t n, int
             norm += pow(v, norm_type);
         }
         if (norm_type == 2)
-          norm = sqrt(norm);
+          norm = ::sqrt(norm);
         else if (norm_type != 1 && !isinf(norm_type))
           norm = pow(norm, 1 / norm_type);
         if (!(norm > max_norm)) continue;

@@ -101,9 +101,20 @@ inline Vec<double> open_unit(Words<double> w) {
   return high * 0x1p-32 + (low + 0.5) * 0x1p-64;
 }
 
-// log of a normal number, 2^k m with m about 1: k log 2 + 2 artanh(s) with s = (m - 1) / (m + 1). math.h's own for
-// float divides by an instruction whose last bit is not the same everywhere.
-inline Vec<double> portable_log(Vec<double> u) { return log(u); }
+// log of a normal number, 2^k (1 + f) with 1 + f about 1, by artanh of s = f / (2 + f): in math.h's own the last bit is
+// not the same under every instruction set.
+inline Vec<double> portable_log(Vec<double> u) {
+  using I = Vec<int64_t>;
+  const int64_t root_half = 0x3fe6a09e667f3bcd;
+  const Vec<double> magic = splat(0x1.8p52);  // a conversion of whole numbers has no instruction before AVX-512
+  I i = bit_cast<I>(u) - root_half;
+  Vec<double> f = bit_cast<Vec<double>>((i & ((int64_t(1) << 52) - 1)) + root_half) - 1, s = f / (f + 2), z = s * s;
+  Vec<double> k = bit_cast<Vec<double>>((i >> 52) + bit_cast<I>(magic)) - magic;
+  Vec<double> r = z * horner(z, 0x1.5555555555558p-1, 0x1.99999999951bfp-2, 0x1.2492492e0f030p-2, 0x1.c71c62c21809fp-3,
+                             0x1.7462be2caad05p-3, 0x1.39fd33f7c7c28p-3, 0x1.2b662bd638363p-3);
+  Vec<double> half_square = 0.5 * f * f, tail = s * (half_square + r) + k * 0x1.a39ef35793c76p-33;
+  return k * 0x1.62e42fee00000p-1 + (f - (half_square - tail));
+}
 inline Vec<float> portable_log(Vec<float> u) {
   Vec<int32_t> bits = bit_cast<Vec<int32_t>>(u), k = (bits - 0x3f3504f3) >> 23;  // m is in [sqrt(1/2), sqrt(2))
   Vec<float> f = bit_cast<Vec<float>>(bits - (k << 23)) - 1, s = f / (f + 2), z = s * s;
