@@ -44,8 +44,8 @@ struct LogSumExpScan {
   }
 };
 
-// Scans n elements that lie `step` apart (negative: backward) from `carry`, and returns the total.
-template <class A, class T, class F> A scan_row(const F& f, const T* x, T* y, int64_t n, int64_t step, A carry) {
+// Scans n elements, forward (step 1) or backward (-1), from `carry`, and returns the total.
+template <int step, class A, class T, class F> A scan_row(const F& f, const T* x, T* y, int64_t n, A carry) {
   int64_t k = 0;
   if constexpr (F::kCheap) {
     for (; k + 4 <= n; k += 4, x += 4 * step, y += 4 * step) {
@@ -65,21 +65,25 @@ template <class A, class T, class F> A scan_row(const F& f, const T* x, T* y, in
   return carry;
 }
 
-template <class A, class T, class F> A total_row(const F& f, const T* x, int64_t n, int64_t step) {
-  A part[4] = {f.identity(), f.identity(), f.identity(), f.identity()};
+template <int step, class A, class T, class F> A total_row(const F& f, const T* x, int64_t n) {
+  constexpr int kParts = 32;  // four vectors of doubles, so that none waits for its own last addition
+  A part[kParts];
+  for (A& p : part) p = f.identity();
   int64_t k = 0;
-  for (; k + 4 <= n; k += 4, x += 4 * step)
-    for (int i = 0; i < 4; ++i) part[i] = f(part[i], A(load1(x + i * step)));
+  for (; k + kParts <= n; k += kParts, x += kParts * step)
+    for (int i = 0; i < kParts; ++i) part[i] = f(part[i], A(load1(x + i * step)));
   for (; k < n; ++k, x += step) part[0] = f(part[0], A(load1(x)));
-  return f(f(part[0], part[1]), f(part[2], part[3]));
+  for (int half = kParts / 2; half; half /= 2)
+    for (int i = 0; i < half; ++i) part[i] = f(part[i], part[i + half]);
+  return part[0];
 }
 
-template <class A, class T, class F> void scan_long_row(const F& f, const T* x, T* y, int64_t n, int64_t step) {
+template <int step, class A, class T, class F> void scan_long_row(const F& f, const T* x, T* y, int64_t n) {
   const int64_t chunks = (n + kChunk - 1) / kChunk;
   Scratch<A> carry(chunks);
   parallel_for(chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c)
-      carry[c] = total_row<A>(f, x + c * kChunk * step, min_of(kChunk, n - c * kChunk), step);
+      carry[c] = total_row<step, A>(f, x + c * kChunk * step, min_of(kChunk, n - c * kChunk));
   });
   A before = f.identity();
   for (int64_t c = 0; c < chunks; ++c) {
@@ -89,7 +93,7 @@ template <class A, class T, class F> void scan_long_row(const F& f, const T* x, 
   }
   parallel_for(chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c)
-      scan_row<A>(f, x + c * kChunk * step, y + c * kChunk * step, min_of(kChunk, n - c * kChunk), step, carry[c]);
+      scan_row<step>(f, x + c * kChunk * step, y + c * kChunk * step, min_of(kChunk, n - c * kChunk), carry[c]);
   });
 }
 
@@ -117,22 +121,27 @@ template <class F> void for_column_blocks(int64_t outer, int64_t n, int64_t inne
   });
 }
 
-template <class A, class T, class F>
-void scan_any(const F& f, const T* x, T* y, int64_t outer, int64_t n, int64_t inner, bool reverse) {
-  if (inner > 1) {
-    for_column_blocks(outer, n, inner, [&](int64_t first, int64_t width) {
-      scan_columns<A>(f, x + first, y + first, n, inner, width, reverse);
-    });
-    return;
-  }
-  const int64_t start = reverse ? n - 1 : 0, step = reverse ? -1 : 1;
+// Rows of n elements whose first ones are x and y.
+template <int step, class A, class T, class F> void scan_rows(const F& f, const T* x, T* y, int64_t outer, int64_t n) {
   if (F::kCheap && n >= 4 * kChunk) {
-    for (int64_t o = 0; o < outer; ++o) scan_long_row<A>(f, x + o * n + start, y + o * n + start, n, step);
+    for (int64_t o = 0; o < outer; ++o) scan_long_row<step, A>(f, x + o * n, y + o * n, n);
     return;
   }
   parallel_for(outer, max_of(1, kGrain / n), [&](int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; ++o) scan_row<A>(f, x + o * n + start, y + o * n + start, n, step, f.identity());
+    for (int64_t o = begin; o < end; ++o) scan_row<step>(f, x + o * n, y + o * n, n, A(f.identity()));
   });
+}
+
+template <class A, class T, class F>
+void scan_any(const F& f, const T* x, T* y, int64_t outer, int64_t n, int64_t inner, bool reverse) {
+  if (inner > 1)
+    for_column_blocks(outer, n, inner, [&](int64_t first, int64_t width) {
+      scan_columns<A>(f, x + first, y + first, n, inner, width, reverse);
+    });
+  else if (reverse)
+    scan_rows<-1, A>(f, x + n - 1, y + n - 1, outer, n);
+  else
+    scan_rows<1, A>(f, x, y, outer, n);
 }
 
 template <class F> void dispatch_scan(DType t, F&& f) {
