@@ -22,6 +22,10 @@ template <class T> void copy_nearest(int64_t planes, const ResampleAxis (&a)[3],
       T* to = y + p * out;
       for (int64_t d = 0; d < a[0].out; ++d)
         for (int64_t h = 0; h < a[1].out; ++h, to += a[2].out) {
+          if (h > 0 && a[1].index[h] == a[1].index[h - 1]) {
+            memcpy(to, to - a[2].out, size_t(a[2].out) * sizeof(T));
+            continue;
+          }
           const T* row = x + p * in + (a[0].index[d] * a[1].in + a[1].index[h]) * a[2].in;
           for (int64_t w = 0; w < a[2].out; ++w) to[w] = row[a[2].index[w]];
         }
