@@ -94,8 +94,8 @@ std::tuple<Array, Array, Array, std::optional<Array>> embedding_bag_forward(cons
   }
   const EmbeddingKernels& kernels = embedding_kernels(w.device());
   const Device device = w.device();
-  Array y = Array::empty({bags, width}, w.dtype(), device), bag = Array::zeros({n}, DType::Int64, device),
-        count = Array::empty({bags}, DType::Int64, device);
+  Array y = Array::empty({bags, width}, w.dtype(), device), count = Array::empty({bags}, DType::Int64, device);
+  Array bag = start[bags] < n ? Array::zeros({n}, DType::Int64, device) : Array::empty({n}, DType::Int64, device);
   std::optional<Array> row;
   if (Bag(mode) == Bag::Max) row = Array::empty({bags, width}, DType::Int64, device);
   kernels.bag_positions(rows.data<int64_t>(), starts.data<int64_t>(), bags, skip, bag.data<int64_t>(),

@@ -129,24 +129,32 @@ void embedding_renorm(DType dtype, void* w, const int64_t* index, int64_t n, int
   });
 }
 
+// The positions of a bag, on average, and one for the bag itself.
+int64_t per_bag(const int64_t* offsets, int64_t bags) { return bags ? offsets[bags] / bags + 1 : 1; }
+
 void bag_positions(const int64_t* index, const int64_t* offsets, int64_t bags, int64_t skip, int64_t* bag,
                    int64_t* count) {
-  for (int64_t b = 0; b < bags; ++b) {
-    count[b] = 0;
-    for (int64_t j = offsets[b]; j < offsets[b + 1]; ++j) {
-      bag[j] = b;
-      count[b] += index[j] != skip;
+  parallel_for(bags, grain_for(per_bag(offsets, bags)), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      int64_t rows = 0;
+      for (int64_t j = offsets[b]; j < offsets[b + 1]; ++j) {
+        bag[j] = b;
+        rows += index[j] != skip;
+      }
+      count[b] = rows;
     }
-  }
+  });
 }
 
-// Columns [i, i + 8 vectors) of a bag's sum, held in registers while the rows go by.
+// Columns [i, i + 8 vectors) of a bag's sum, held in registers while the rows go by. The first of them tell the
+// processor of rows to come, up to position `last`, which may be another bag's.
 template <class T>
-void sum_columns(const T* w, const int64_t* index, const T* scale, int64_t begin, int64_t end, int64_t i, int64_t width,
-                 int64_t skip, compute_t<T>* sums) {
+void sum_columns(const T* w, const int64_t* index, const T* scale, int64_t begin, int64_t end, int64_t last, int64_t i,
+                 int64_t width, int64_t skip, compute_t<T>* sums) {
   using C = compute_t<T>;
   Vec<C> sum[8] = {};
   for (int64_t j = begin; j < end; ++j) {
+    if (i == 0 && j + kAhead < last) prefetch_row(w + index[j + kAhead] * width, width * int64_t(sizeof(T)));
     if (index[j] == skip) continue;
     const T* row = w + index[j] * width + i;
     const Vec<C> by = splat(scale ? C(load1(scale + j)) : C(1));
@@ -160,24 +168,24 @@ void sum_bags(bool mean, const T* w, const int64_t* index, const int64_t* offset
               int64_t width, int64_t skip) {
   using C = compute_t<T>;
   constexpr bool narrow = sizeof(T) != sizeof(C);
-  const int64_t per_bag = bags ? offsets[bags] / bags + 1 : 1, block = 8 * kLanes<C>;
-  parallel_for(bags, grain_for(width * per_bag), [&](int64_t bag, int64_t last) {
+  const int64_t block = 8 * kLanes<C>;
+  parallel_for(bags, 4 * grain_for(width * per_bag(offsets, bags)), [&](int64_t bag, int64_t last) {
     Scratch<C> wide(narrow ? width : 1);
     for (; bag < last; ++bag) {
       const int64_t begin = offsets[bag], end = offsets[bag + 1];
       C* sums = wide.data();
       if constexpr (!narrow) sums = y + bag * width;
-      int64_t count = 0, i = 0;
-      for (int64_t j = begin; j < end; ++j) {
-        prefetch_row(w + index[j] * width, width * int64_t(sizeof(T)));
-        count += index[j] != skip;
-      }
-      for (; i + block <= width; i += block) sum_columns(w, index, scale, begin, end, i, width, skip, sums);
+      int64_t i = 0;
+      for (; i + block <= width; i += block)
+        sum_columns(w, index, scale, begin, end, offsets[last], i, width, skip, sums);
       memset(sums + i, 0, size_t(width - i) * sizeof(C));
       for (int64_t j = begin; i < width && j < end; ++j)
         if (index[j] != skip) add_row(sums + i, w + index[j] * width + i, scale ? load1(scale + j) : C(1), width - i);
-      if (mean && count > 1)
-        for (int64_t k = 0; k < width; ++k) sums[k] /= C(count);
+      if (mean) {
+        int64_t count = 0;
+        for (int64_t j = begin; j < end; ++j) count += index[j] != skip;
+        for (int64_t k = 0; count > 1 && k < width; ++k) sums[k] /= C(count);
+      }
       round_row(y + bag * width, sums, width);
     }
   });
@@ -186,8 +194,7 @@ void sum_bags(bool mean, const T* w, const int64_t* index, const int64_t* offset
 template <class T>
 void max_bags(const T* w, const int64_t* index, const int64_t* offsets, T* y, int64_t* row, int64_t bags, int64_t width,
               int64_t skip) {
-  const int64_t per_bag = bags ? offsets[bags] / bags + 1 : 1;
-  parallel_for(bags, grain_for(width * per_bag), [&](int64_t begin, int64_t end) {
+  parallel_for(bags, grain_for(width * per_bag(offsets, bags)), [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
       T* best = y + b * width;
       int64_t* from = row + b * width;
