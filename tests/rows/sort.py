@@ -314,6 +314,7 @@ ROWS = [
         samples=lambda r: [
             Sample(r.integers(0, 7, 30)),
             Sample(r.integers(0, 7, 30), minlength=10),
+            Sample(r.integers(0, 300, 150_000)),
             Sample(r.integers(0, 7, 30), r.normal(30)),
             Sample(r.integers(0, 7, 0), minlength=2),
         ],

@@ -218,6 +218,22 @@ void index_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar
   });
 }
 
+// x[index[e]] += v[e] of whole numbers, whose sums are the same in any order: each piece adds up for itself.
+void add_whole(int64_t* x, const int64_t* v, bool v_is_scalar, const int64_t* index, int64_t n, int64_t stride,
+               int64_t size, int64_t piece, FirstBad* bad) {
+  const int64_t pieces = (n + piece - 1) / piece, one = 1;
+  Scratch<int64_t> sums(pieces * size);
+  memset(sums.data(), 0, size_t(pieces * size) * sizeof(int64_t));
+  parallel_for(n, piece, [&](int64_t begin, int64_t end) {
+    int64_t* to = sums.data() + begin / piece * size;
+    walk_axis(index, 1, &n, &one, 0, size, begin, end, bad,
+              [&](int64_t e, int64_t at) { to[at] += v[v_is_scalar ? 0 : e]; });
+  });
+  if (bad->result() >= 0) return;
+  for (int64_t k = 0; k < pieces; ++k)
+    for (int64_t i = 0; i < size; ++i) x[i * stride] += sums[k * size + i];
+}
+
 // Elements that differ in a coordinate before dim, or after it, never meet: pieces are rows of outer axes or columns of
 // the last one. A single row is scattered in order, or by destinations where it is long.
 int64_t axis_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scalar, const int64_t* index, int ndim,
@@ -229,7 +245,12 @@ int64_t axis_fold(Fold fold, DType dtype, void* x, const void* v, bool v_is_scal
     if (d < dim) runs *= shape[d];
     n *= shape[d];
   }
-  const int64_t run = n / runs, row = shape[last], columns = 64;
+  const int64_t run = n / runs, row = shape[last], columns = 64, piece = 1 << 16;
+  if (fold == Fold::Add && dtype == DType::Int64 && ndim == 1 && n > piece && size <= piece / 4) {
+    add_whole(static_cast<int64_t*>(x), static_cast<const int64_t*>(v), v_is_scalar, index, n, stride[0], size, piece,
+              &bad);
+    return bad.result();
+  }
   dispatch_fold(fold, dtype, [&]<class T>(const auto& combine) {
     T* to = static_cast<T*>(x);
     const T* from = static_cast<const T*>(v);
