@@ -1,6 +1,8 @@
-// Pooling on the CPU over shifted images (cpu/phases.h): the outputs of several rows and planes side by side fill a
-// vector, and a tap is one contiguous load at a fixed offset, whatever the stride. Planes are dealt to threads, so
-// every sum has one order. Adaptive windows differ in size and go row by row instead.
+// Pooling on the CPU. The windows of most networks, undilated with a stride of at most 2 along a row, are read where
+// they lie: an output row takes each tap from the rows under it, a vector of outputs at a time. Others go over shifted
+// images (cpu/phases.h): the outputs of several rows and planes side by side fill a vector, and a tap is one contiguous
+// load at a fixed offset, whatever the stride. Planes are dealt to threads, so every sum has one order. Adaptive
+// windows differ in size and go row by row instead.
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "cpu/phases.h"
@@ -131,9 +133,127 @@ int64_t first_place(const PoolShape& s, int64_t output) {
   return place;
 }
 
+// Windows without dilation whose stride along a row is 1 or 2: an output row is made from the rows under it, where a
+// tap is one load, or the even lanes of two. f(plane, output row, rows, their number) for every output row of a range
+// of planes; a row begins with its padding.
+struct WindowRow {
+  const void* data;
+  int64_t place;  // of its first element in the plane
+};
+constexpr int64_t kMostRows = 16;
+
+bool by_rows(const PoolShape& s) {
+  bool undilated = true;
+  for (int64_t d : s.dilation) undilated &= d == 1;
+  return undilated && s.stride[2] <= 2 && s.kernel[0] * s.kernel[1] <= kMostRows && s.kernel[2] <= 8;
+}
+
+template <class T, class F>
+void each_output_row(const PoolShape& s, compute_t<T> border, const T* x, int64_t begin, int64_t end, const F& f) {
+  using C = compute_t<T>;
+  const int64_t in = volume(s.in), rows = s.in[0] * s.in[1], wide = s.in[2];
+  const int64_t beyond = 2 * kLanes<C> + s.kernel[2];  // what whole vectors read behind a row
+  const int64_t right = larger(0, (s.out[2] - 1) * s.stride[2] + s.kernel[2] - s.pad[2] - wide);
+  const int64_t pitch = s.pad[2] + wide + right;
+  const bool exact = pitch == wide && sizeof(T) == sizeof(C);
+  Scratch<C> padded(rows * pitch + beyond);
+  for (int64_t plane = begin; plane < end; ++plane) {
+    const T* from = x + plane * in;
+    const void* base = from;
+    if (!exact || (s.planes - plane - 1) * in < beyond) {
+      C* to = padded.data();
+      for (int64_t r = 0; r < rows; ++r, to += pitch) {
+        fill(to, border, s.pad[2]);
+        copy_strided(from + r * wide, 1, to + s.pad[2], wide);
+        fill(to + s.pad[2] + wide, border, right);
+      }
+      fill(to, border, beyond);
+      base = padded.data();
+    }
+    WindowRow window[kMostRows];
+    for (int64_t d = 0; d < s.out[0]; ++d)
+      for (int64_t h = 0; h < s.out[1]; ++h) {
+        const int64_t d0 = d * s.stride[0] - s.pad[0], h0 = h * s.stride[1] - s.pad[1];
+        int64_t n = 0;
+        for (int64_t i = larger(d0, 0); i < smaller(d0 + s.kernel[0], s.in[0]); ++i)
+          for (int64_t j = larger(h0, 0); j < smaller(h0 + s.kernel[1], s.in[1]); ++j) {
+            const int64_t row = i * s.in[1] + j;
+            window[n++] = {static_cast<const C*>(base) + row * pitch, row * wide};
+          }
+        f(plane, d * s.out[1] + h, window, n);
+      }
+  }
+}
+
+// f.operator()<stride along a row, its taps or 0>()
+template <class F> void dispatch_taps(const PoolShape& s, const F& f) {
+  const bool two = s.stride[2] == 2;
+  switch (s.kernel[2]) {
+    case 2: return two ? f.template operator()<2, 2>() : f.template operator()<1, 2>();
+    case 3: return two ? f.template operator()<2, 3>() : f.template operator()<1, 3>();
+    default: return two ? f.template operator()<2, 0>() : f.template operator()<1, 0>();
+  }
+}
+
+// Tap c of the next outputs: x[0], x[kStride], x[2 kStride], ... from c on.
+template <int kStride, class C> [[gnu::always_inline]] inline Vec<C> tap_vector(const C* x) {
+  if constexpr (kStride == 1) return load(x);
+  return even_lanes<C>(load(x), load(x + kLanes<C>), std::make_integer_sequence<int, kLanes<C>>());
+}
+
+template <class X, class I, int L> inline void store_places(typename Packed<I, L>::type v, X* to, int64_t n) {
+  if constexpr (sizeof(X) == sizeof(I)) {
+    if (n >= L)
+      store(reinterpret_cast<I*>(to), v);
+    else
+      store_n(reinterpret_cast<I*>(to), v, n);
+  } else {
+    const auto places = __builtin_convertvector(v, typename Packed<X, L>::type);
+    memcpy(to, &places, size_t(smaller(n, L)) * sizeof(X));
+  }
+}
+
+template <class T, class X, bool kIndex, int kStride, int kTaps>
+void max_pool_rows(const PoolShape& s, const T* x, T* y, X* index) {
+  using C = compute_t<T>;
+  using I = typename int_of<C>::type;
+  constexpr int L = kLanes<C>;
+  const int64_t taps = kTaps ? kTaps : s.kernel[2], wide = s.out[2], out = volume(s.out);
+  parallel_for(s.planes, larger(1, kTaskItems / (volume(s.in) + 2 * out)), [&](int64_t begin, int64_t end) {
+    each_output_row(s, lowest<C>(), x, begin, end, [&](int64_t plane, int64_t row, const WindowRow* window, int64_t n) {
+      const int64_t o = plane * out + row * wide;
+      for (int64_t j = 0; j < wide; j += L) {
+        const int64_t left = smaller(L, wide - j);
+        const Vec<I> start = iota<I>() * I(kStride) + I(j * kStride - s.pad[2]);  // column of the first tap
+        Vec<C> best = splat(lowest<C>());
+        Vec<I> at{};  // from the first tap's column; at first the window's first element
+        if constexpr (kIndex) at = (start < 0 ? -start : Vec<I>{}) + I(window[0].place);
+        for (int64_t r = 0; r < n; ++r) {
+          const C* from = static_cast<const C*>(window[r].data) + j * kStride;
+#pragma GCC unroll 3
+          for (int64_t c = 0; c < taps; ++c) {
+            const Vec<C> v = tap_vector<kStride>(from + c);
+            const Mask<C> take = (v > best) | (v != v);
+            best = take ? v : best;
+            if constexpr (kIndex) at = take ? splat(I(window[r].place + c)) : at;
+          }
+        }
+        if (left == L)
+          store(y + o + j, best);
+        else
+          store_n(y + o + j, best, left);
+        if constexpr (kIndex) store_places<X, I, L>(at + start, index + o + j, left);
+      }
+    });
+  });
+}
+
 template <class T, class X, bool kIndex> void max_pool(const PoolShape& s, const T* x, T* y, X* index) {
   using C = compute_t<T>;
   using I = typename int_of<C>::type;
+  if (by_rows(s))
+    return dispatch_taps(
+        s, [&]<int kStride, int kTaps>() { max_pool_rows<T, X, kIndex, kStride, kTaps>(s, x, y, index); });
   const Sliding p(s, kTile * kLanes<C>);
   const int64_t in = volume(s.in), out = volume(s.out);
   Scratch<int64_t> offset(p.taps);
@@ -295,7 +415,8 @@ template <class C> struct Divisors {
   const PoolShape& s;
   Divisor divisor;
   Scratch<C> along_w;
-  Divisors(const PoolShape& s, Divisor divisor) : s(s), divisor(divisor), along_w(s.out[2]) {
+  Divisors(const PoolShape& s, Divisor divisor) : s(s), divisor(divisor), along_w(s.out[2] + kLanes<C>) {
+    fill(along_w.data() + s.out[2], C(1), kLanes<C>);  // whole vectors may be read
     for (int64_t w = 0; w < s.out[2]; ++w) along_w[w] = divisor.override ? C(1) : C(axis_count(s, divisor, 2, w));
   }
   C row(int64_t d, int64_t h) const {
@@ -309,9 +430,38 @@ template <class C> struct Divisors {
   }
 };
 
+template <class T, int kStride, int kTaps> void avg_pool_rows(const PoolShape& s, Divisor divisor, const T* x, T* y) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  const Divisors<C> divisors(s, divisor);
+  const int64_t taps = kTaps ? kTaps : s.kernel[2], wide = s.out[2], out = volume(s.out);
+  parallel_for(s.planes, larger(1, kTaskItems / (volume(s.in) + out)), [&](int64_t begin, int64_t end) {
+    each_output_row(s, C(0), x, begin, end, [&](int64_t plane, int64_t row, const WindowRow* window, int64_t n) {
+      T* to = y + plane * out + row * wide;
+      const C rows = divisors.row(row / s.out[1], row % s.out[1]);
+      for (int64_t j = 0; j < wide; j += L) {
+        const int64_t left = smaller(L, wide - j);
+        Vec<C> sum{};
+        for (int64_t r = 0; r < n; ++r) {
+          const C* from = static_cast<const C*>(window[r].data) + j * kStride;
+#pragma GCC unroll 3
+          for (int64_t c = 0; c < taps; ++c) sum += tap_vector<kStride>(from + c);
+        }
+        sum /= load(&divisors.along_w[j]) * rows;
+        if (left == L)
+          store(to + j, sum);
+        else
+          store_n(to + j, sum, left);
+      }
+    });
+  });
+}
+
 template <class T> void avg_pool(const PoolShape& s, Divisor divisor, const T* x, T* y) {
   using C = compute_t<T>;
   constexpr int L = kLanes<C>;
+  if (by_rows(s))
+    return dispatch_taps(s, [&]<int kStride, int kTaps>() { avg_pool_rows<T, kStride, kTaps>(s, divisor, x, y); });
   const Sliding p(s, kTile * L);
   const Divisors<C> divisors(s, divisor);
   const int64_t in = volume(s.in), out = volume(s.out);
