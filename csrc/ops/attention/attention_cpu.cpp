@@ -238,27 +238,35 @@ template <class C> bool suits_tiles(const AttentionProblem& p) {
 }
 
 #if defined(GG_TILES)
-// On a matrix unit (cpu/tiles.h): K and V^T of every head are split and packed once, and a piece of work takes kQueries
-// queries through the keys, kTileQueries x kTileKeys scores at a time. Sums are held transposed as well.
-constexpr int64_t kTileQueries = 2 * kSide, kTileKeys = 64;
+// On a matrix unit (cpu/tiles.h): K and V^T of a head are split and packed once, and kQueries queries at a time go
+// through the keys, kTileKeys at a time. Sums are held transposed as well.
+constexpr int64_t kTileKeys = 64;
+constexpr int64_t kTileScores = kTileKeys * kQueries;
+
+// Whether causality hides the later half of a tile's keys from the earlier half of its queries.
+bool hides_half(const AttentionProblem& p, int64_t s0, int64_t keys, int64_t q0) {
+  return p.causal && s0 == q0 && keys > kDeep;
+}
 
 // Tiles across a row of V, an even number.
 int64_t tile_columns(const AttentionProblem& p) { return round_up(ceil_div(p.f, kSide), 2); }
 
-// K, split along its rows, and V, whose depth in P V are the keys, of every head; whether a head is finite.
+// K, split along its rows, and V, whose depth in P V are the keys, of `heads` key heads, counted over the batch;
+// whether a head is finite.
 class PackedKeys {
  public:
-  explicit PackedKeys(const AttentionProblem& p)
-      : depth_(ceil_div(p.e, kDeep)),
+  PackedKeys(const AttentionProblem& p, int64_t first, int64_t heads)
+      : first_(first),
+        depth_(ceil_div(p.e, kDeep)),
         columns_(tile_columns(p)),
         chunks_(ceil_div(p.s, kTileKeys)),
-        k_(p.batch * p.kv_heads * chunks_ * k_chunk()),
-        v_(p.batch * p.kv_heads * chunks_ * v_chunk()),
-        finite_(p.batch * p.kv_heads * chunks_) {
+        k_(heads * chunks_ * k_chunk()),
+        v_(heads * chunks_ * v_chunk()),
+        finite_(heads * chunks_) {
     const int64_t work = kTileKeys * (p.e + p.f);
-    parallel_for(p.batch * p.kv_heads * chunks_, (1 << 15) / work + 1, [&](int64_t begin, int64_t end) {
+    parallel_for(heads * chunks_, (1 << 15) / work + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t s0 = i % chunks_ * kTileKeys, head = i / chunks_, keys = least(kTileKeys, p.s - s0);
+        const int64_t s0 = i % chunks_ * kTileKeys, head = first + i / chunks_, keys = least(kTileKeys, p.s - s0);
         const auto k = rows_of<float>(p.k, p.k_strides, head / p.kv_heads, head % p.kv_heads);
         const auto v = rows_of<float>(p.v, p.v_strides, head / p.kv_heads, head % p.kv_heads);
         const bool k_finite = pack_split<false, false>(k.block(s0, 0), keys, p.e, 1, k_tiles(i));
@@ -268,14 +276,15 @@ class PackedKeys {
   }
   bool finite(int64_t head) const {
     for (int64_t c = 0; c < chunks_; ++c)
-      if (!finite_[head * chunks_ + c]) return false;
+      if (!finite_[(head - first_) * chunks_ + c]) return false;
     return true;
   }
   // Of a head's keys from s0 on, a multiple of kTileKeys, kTileKeys keys.
-  SplitTiles<const uint32_t> k(int64_t head, int64_t s0) const { return k_tiles(head * chunks_ + s0 / kTileKeys); }
-  SplitTiles<const uint32_t> v(int64_t head, int64_t s0) const { return v_tiles(head * chunks_ + s0 / kTileKeys); }
+  SplitTiles<const uint32_t> k(int64_t head, int64_t s0) const { return k_tiles(chunk(head, s0)); }
+  SplitTiles<const uint32_t> v(int64_t head, int64_t s0) const { return v_tiles(chunk(head, s0)); }
 
  private:
+  int64_t chunk(int64_t head, int64_t s0) const { return (head - first_) * chunks_ + s0 / kTileKeys; }
   int64_t k_chunk() const { return kTileKeys / kSide * depth_ * kSplitWords; }
   int64_t v_chunk() const { return kTileKeys / kDeep * columns_ * kSplitWords; }
   SplitTiles<uint32_t> k_tiles(int64_t chunk) const {
@@ -284,7 +293,7 @@ class PackedKeys {
   SplitTiles<uint32_t> v_tiles(int64_t chunk) const {
     return {v_.data() + chunk * v_chunk(), kTileKeys / kDeep * kSplitWords, kSplitWords};
   }
-  int64_t depth_, columns_, chunks_;
+  int64_t first_, depth_, columns_, chunks_;
   Scratch<uint32_t> k_, v_;
   Scratch<uint8_t> finite_;
 };
@@ -292,8 +301,8 @@ class PackedKeys {
 struct TileScratch {
   explicit TileScratch(const AttentionProblem& p)
       : queries(kQueries / kSide * ceil_div(p.e, kDeep) * kSplitWords),
-        weights(2 * kTileKeys * kTileQueries / (kSide * kDeep) * kSplitWords),
-        scores(2 * kTileKeys * kTileQueries),
+        weights(2 * kTileScores / (kSide * kDeep) * kSplitWords),
+        scores(2 * kTileScores),
         sums(tile_columns(p) * kSide * kQueries),
         bias(bias_size(p)) {}
   Scratch<uint32_t> queries, weights;
@@ -323,12 +332,12 @@ constexpr float kSlack = 4;
 // queries. The queue is worked off meanwhile. Whether the sums must shrink.
 bool weigh_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>& t, float* m, float* l, float* shrink,
                 float* keep, SplitTiles<uint32_t> weights, TileQueue& queue) {
-  const int64_t keys = round_up(t.keys, kDeep);
+  const int64_t keys = round_up(t.keys, kDeep), queries = round_up(t.queries, kDeep);
   for (int64_t i = t.keys * t.width; i < keys * t.width; i += kSide) store(t.scores + i, splat(-kInfinity<float>));
   if (p.dropout > 0) dropout_tile(p, head_index, t, keep);
-  Weaver weaver(queue, t.width / kSide * (keys / 2 + keys / 8));
+  Weaver weaver(queue, queries / kSide * (keys / 2 + keys / 8));
   bool rescale = false;
-  for (int64_t q = 0; q < t.width; q += kSide) {
+  for (int64_t q = 0; q < queries; q += kSide) {
     const Vec<float> before = load(m + q);
     Vec<float> tops[4] = {before, before, before, before};
     for (int64_t s = 0; s < keys; s += 8) {
@@ -383,51 +392,49 @@ bool attend_tiles(const AttentionProblem& p, int64_t batch, int64_t head, int64_
   for (float& x : m) x = -kInfinity<float>;
 
   TileQueue queue;
-  const auto tile_at = [&](int64_t s0, int64_t j, int buffer) {
-    const int64_t here = least(kTileQueries, queries - j);
-    return Tile<float>{s0,           least(kTileKeys, visible_keys(p, q0 + j + here) - s0),    q0 + j, here,
-                       kTileQueries, scratch.scores.data() + buffer * kTileKeys * kTileQueries};
+  const int64_t visible = visible_keys(p, q0 + queries), all = round_up(queries, kDeep) / kSide;
+  const auto tile_at = [&](int64_t s0, int buffer) {
+    return Tile<float>{
+        s0, least(kTileKeys, visible - s0), q0, queries, kQueries, scratch.scores.data() + buffer * kTileScores};
   };
   const auto weights_of = [&](int buffer) {
-    return SplitTiles<uint32_t>{scratch.weights.data() + buffer * kTileQueries / kSide * kStep, kStep, kSplitWords};
+    return SplitTiles<uint32_t>{scratch.weights.data() + buffer * kQueries / kSide * kStep, kStep, kSplitWords};
   };
   const auto add_scores = [&](const Tile<float>& t) {
-    queue.add({round_up(t.keys, kDeep) / kSide, kTileQueries / kSide, depth, packed.k(kv_head, t.s0),
-               q_tiles.block((t.q0 - q0) / kSide, 0), t.scores, kTileQueries, false});
+    const auto k = packed.k(kv_head, t.s0);
+    const int64_t rows = round_up(t.keys, kDeep) / kSide, seen = hides_half(p, t.s0, t.keys, q0) ? 2 : rows;
+    queue.add({seen, all, depth, k, q_tiles, t.scores, kQueries, false});
+    if (seen < rows && all > 2)
+      queue.add({rows - seen, all - 2, depth, k.block(2, 0), q_tiles.block(2, 0), t.at(kDeep, kDeep), kQueries, false});
   };
   const auto add_output = [&](const Tile<float>& t, int buffer) {
-    queue.add({tile_columns(p), kTileQueries / kSide, ceil_div(t.keys, kDeep), packed.v(kv_head, t.s0),
-               weights_of(buffer), scratch.sums.data() + t.q0 - q0, kQueries, t.s0 > 0});
+    const auto v = packed.v(kv_head, t.s0);
+    const auto weights = weights_of(buffer);
+    const int64_t rows = tile_columns(p), seen = hides_half(p, t.s0, t.keys, q0) ? 2 : 0;
+    float* sums = scratch.sums.data();
+    if (seen) queue.add({rows, seen, 1, v, weights, sums, kQueries, t.s0 > 0});
+    if (seen < all)
+      queue.add({rows, all - seen, ceil_div(t.keys, kDeep), v, weights.block(seen, 0), sums + seen * kSide, kQueries,
+                 t.s0 > 0});
   };
-  // The next tile: other queries first, then other keys. None of those that causality hides.
-  const auto next = [&](Tile<float> t, int buffer) {
-    do {
-      const bool last = t.q0 + kTileQueries >= q0 + queries;
-      t = tile_at(last ? t.s0 + kTileKeys : t.s0, last ? 0 : t.q0 - q0 + kTileQueries, buffer);
-    } while (t.keys <= 0 && t.s0 < visible_keys(p, q0 + queries));
-    return t;
-  };
-
   int buffer = 0;
-  Tile<float> now = tile_at(0, 0, buffer), before{};
-  add_scores(now);
+  Tile<float> before{};
+  add_scores(tile_at(0, 0));
   queue.finish();
-  while (now.keys > 0) {
-    const Tile<float> after = next(now, 1 - buffer);
+  for (int64_t s0 = 0; s0 < visible; s0 += kTileKeys, buffer = 1 - buffer) {
+    const Tile<float> now = tile_at(s0, buffer);
     if (before.keys > 0) add_output(before, 1 - buffer);
-    if (after.keys > 0) add_scores(after);
+    if (s0 + kTileKeys < visible) add_scores(tile_at(s0 + kTileKeys, 1 - buffer));
     mask_tile(p, batch, head, now, scratch.bias.data());
-    const int64_t j = now.q0 - q0;
-    float* sums = scratch.sums.data() + j;
-    if (weigh_tile(p, batch * p.heads + head, now, m + j, l + j, shrink + j, scratch.bias.data(), weights_of(buffer),
-                   queue) &&
-        now.s0 > 0)
+    const bool rescale =
+        weigh_tile(p, batch * p.heads + head, now, m, l, shrink, scratch.bias.data(), weights_of(buffer), queue);
+    if (rescale && s0 > 0)
       for (int64_t f = 0; f < p.f; ++f)
-        for (int64_t q = 0; q < kTileQueries; q += kSide)
-          store(sums + f * kQueries + q, load(sums + f * kQueries + q) * load(shrink + j + q));
+        for (int64_t q = 0; q < all * kSide; q += kSide) {
+          float* sum = scratch.sums.data() + f * kQueries + q;
+          store(sum, load(sum) * load(shrink + q));
+        }
     before = now;
-    now = after;
-    buffer = 1 - buffer;
   }
   add_output(before, 1 - buffer);
   queue.finish();
@@ -446,19 +453,32 @@ bool attend_tiles(const AttentionProblem& p, int64_t batch, int64_t head, int64_
 // Whether it was done. Queries and heads that are not finite go through the general kernel.
 bool forward_tiles(const AttentionProblem& p, float* out, const int64_t* out_strides, float* stats) {
   if (!suits_tiles<float>(p)) return false;
-  const PackedKeys packed(p);
-  const int64_t blocks = ceil_div(p.l, kQueries);
+  const int64_t blocks = ceil_div(p.l, kQueries), key_heads = p.batch * p.kv_heads, group = p.heads / p.kv_heads;
+  const auto block = [&](int64_t head_index, int64_t q0, const PackedKeys& packed, const TileScratch& scratch) {
+    const int64_t head = head_index % p.heads, batch = head_index / p.heads;
+    const Matrix<float> rows{out + batch * out_strides[0] + head * out_strides[1], out_strides[2], 1};
+    float* row_stats = stats + 2 * (head_index * p.l + q0);
+    if (!packed.finite(head_index / group) || !attend_tiles(p, batch, head, q0, packed, rows, row_stats, scratch))
+      attend(p, batch, head, q0, rows, row_stats, ForwardScratch<float>(p));
+  };
+  // Many heads or short ones: each is packed by the piece that reads it, and is near.
+  const int64_t flops = 2 * p.l * p.s * (p.e + p.f) * group;
+  if (key_heads >= 16 || flops <= 2 * kPieceFlops) {
+    parallel_for(key_heads, kPieceFlops / flops + 1, [&](int64_t begin, int64_t end) {
+      const TileScratch scratch(p);
+      for (int64_t i = begin; i < end; ++i) {
+        const PackedKeys packed(p, i, 1);
+        for (int64_t head = i * group; head < (i + 1) * group; ++head)
+          for (int64_t q0 = 0; q0 < p.l; q0 += kQueries) block(head, q0, packed, scratch);
+      }
+    });
+    return true;
+  }
+  const PackedKeys packed(p, 0, key_heads);
   parallel_for(p.batch * p.heads * blocks, 1, [&](int64_t begin, int64_t end) {
     const TileScratch scratch(p);
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t head_index = i / blocks, head = head_index % p.heads, batch = head_index / p.heads;
-      const int64_t q0 = (blocks - 1 - i % blocks) * kQueries;  // under a causal mask the long ones first
-      const Matrix<float> rows{out + batch * out_strides[0] + head * out_strides[1], out_strides[2], 1};
-      float* row_stats = stats + 2 * (head_index * p.l + q0);
-      if (!packed.finite(batch * p.kv_heads + head / (p.heads / p.kv_heads)) ||
-          !attend_tiles(p, batch, head, q0, packed, rows, row_stats, scratch))
-        attend(p, batch, head, q0, rows, row_stats, ForwardScratch<float>(p));
-    }
+    for (int64_t i = begin; i < end; ++i)  // under a causal mask the long blocks first
+      block(i / blocks, (blocks - 1 - i % blocks) * kQueries, packed, scratch);
   });
   return true;
 }
@@ -614,16 +634,16 @@ struct BackwardTiles {
         chunk(kTileKeys / kSide * kSplitWords),
         keys(ceil_div(range, kTileKeys) * chunk * (2 * e_blocks + f_blocks)),
         queries(kQueries / kSide * kSplitWords * 2 * (e_blocks + f_blocks)),
-        weights(2 * 3 * kTile / (kSide * kDeep) * kSplitWords),
-        scores(2 * 2 * kTile),
+        weights(2 * 3 * kTileScores / (kSide * kDeep) * kSplitWords),
+        scores(4 * kTileScores),
         dk(round_up(range, kTileKeys) * e_blocks * kDeep),
         dv(round_up(range, kTileKeys) * f_blocks * kDeep),
         dq(e_blocks * kDeep * kQueries),
         bias(bias_size(p)) {
     clear(dk.data(), round_up(range, kTileKeys) * e_blocks * kDeep);
     clear(dv.data(), round_up(range, kTileKeys) * f_blocks * kDeep);
+    clear(scores.data(), 4 * kTileScores);  // dP that causality hides is not made, but multiplied by a weight of 0
   }
-  static constexpr int64_t kTile = kTileKeys * kQueries;
   static constexpr int64_t kTwo = 2 * kSplitWords;  // tiles along kQueries or kTileKeys as a depth
   using Tiles = SplitTiles<uint32_t>;
 
@@ -638,9 +658,9 @@ struct BackwardTiles {
   Tiles dout_across() const { return {queries.data() + chunk * (2 * e_blocks + f_blocks), kTwo, kSplitWords}; }
   // P^T for dV, dS^T for dK, and dS^T as the right operand of dQ^T.
   Tiles weight(int buffer, int which) const {
-    return {weights.data() + (3 * buffer + which) * kTile / (kSide * kDeep) * kSplitWords, kTwo, kSplitWords};
+    return {weights.data() + (3 * buffer + which) * kTileScores / (kSide * kDeep) * kSplitWords, kTwo, kSplitWords};
   }
-  float* score(int buffer, int which) const { return scores.data() + (2 * buffer + which) * kTile; }
+  float* score(int buffer, int which) const { return scores.data() + (2 * buffer + which) * kTileScores; }
   uint32_t* keys_at(int64_t s) const { return keys.data() + s / kTileKeys * chunk * (2 * e_blocks + f_blocks); }
 
   int64_t e_blocks, f_blocks, chunk;
@@ -715,18 +735,34 @@ bool attend_backward_tiles(const AttentionProblem& p, int64_t batch, int64_t hea
     return Tile<float>{s0, least(kTileKeys, visible - s0), q0, queries, kQueries, tiles.score(buffer, 0)};
   };
   const auto add_scores = [&](const Tile<float>& t, int buffer) {
-    const int64_t height = round_up(t.keys, kDeep) / kSide, s = t.s0 - s_begin;
-    queue.add({height, columns, tiles.e_blocks, tiles.k(s), tiles.q(), t.scores, kQueries, false});
-    queue.add({height, columns, tiles.f_blocks, tiles.v(s), tiles.dout(), tiles.score(buffer, 1), kQueries, false});
+    const int64_t rows = round_up(t.keys, kDeep) / kSide, s = t.s0 - s_begin;
+    const int64_t seen = hides_half(p, t.s0, t.keys, q0) ? 2 : rows;
+    const auto add = [&](int64_t depth, SplitTiles<const uint32_t> a, SplitTiles<const uint32_t> b, float* c) {
+      queue.add({seen, columns, depth, a, b, c, kQueries, false});
+      if (seen < rows && columns > 2)
+        queue.add({rows - seen, columns - 2, depth, a.block(2, 0), b.block(2, 0), c + kDeep * kQueries + kDeep,
+                   kQueries, false});
+    };
+    add(tiles.e_blocks, tiles.k(s), tiles.q(), t.scores);
+    add(tiles.f_blocks, tiles.v(s), tiles.dout(), tiles.score(buffer, 1));
   };
   const auto add_gradients = [&](const Tile<float>& t, int buffer) {
-    const int64_t height = round_up(t.keys, kDeep) / kSide, s = t.s0 - s_begin;
-    queue.add({height, 2 * tiles.f_blocks, q_blocks, tiles.weight(buffer, 0), tiles.dout_across(),
-               tiles.dv.data() + s * f, f, true});
-    queue.add({height, 2 * tiles.e_blocks, q_blocks, tiles.weight(buffer, 1), tiles.q_across(), tiles.dk.data() + s * e,
-               e, true});
-    queue.add({2 * tiles.e_blocks, columns, ceil_div(t.keys, kDeep), tiles.k_turned(s), tiles.weight(buffer, 2),
-               tiles.dq.data(), kQueries, s > 0});
+    const int64_t rows = round_up(t.keys, kDeep) / kSide, s = t.s0 - s_begin;
+    const int64_t seen = hides_half(p, t.s0, t.keys, q0) ? 2 : 0;
+    // By keys: the later ones are seen by later queries only.
+    const auto add = [&](int64_t wide, SplitTiles<const uint32_t> a, SplitTiles<const uint32_t> b, float* c) {
+      if (seen) queue.add({seen, wide, q_blocks, a, b, c, wide * kSide, true});
+      if (q_blocks * 2 > seen && rows > seen)
+        queue.add({rows - seen, wide, q_blocks - seen / 2, a.block(seen, seen / 2), b.block(0, seen / 2),
+                   c + seen * kSide * wide * kSide, wide * kSide, true});
+    };
+    add(2 * tiles.f_blocks, tiles.weight(buffer, 0), tiles.dout_across(), tiles.dv.data() + s * f);
+    add(2 * tiles.e_blocks, tiles.weight(buffer, 1), tiles.q_across(), tiles.dk.data() + s * e);
+    const auto ds = tiles.weight(buffer, 2);
+    if (seen) queue.add({2 * tiles.e_blocks, seen, 1, tiles.k_turned(s), ds, tiles.dq.data(), kQueries, s > 0});
+    if (seen < columns)
+      queue.add({2 * tiles.e_blocks, columns - seen, ceil_div(t.keys, kDeep), tiles.k_turned(s), ds.block(seen, 0),
+                 tiles.dq.data() + seen * kSide, kQueries, s > 0});
   };
   int buffer = 0;
   Tile<float> before{};
