@@ -42,7 +42,10 @@ template <class T> Stats<compute_t<T>> row_stats(const T* x, int64_t n) {
     C shift = top == C(-kInfinity) ? C(0) : top;
     if (top > m) s *= exp1(m - top);
     m = top;
-    s += sum_row<C>(count, [&](int64_t i, auto part) { return exp(load_part(block + i, part) - shift); });
+    s += sum_row<C>(count, [&](int64_t i, auto part) {
+      __builtin_prefetch(block + count + i);  // the next block, or row: exponentials take longer than memory
+      return exp_of_negative(load_part(block + i, part) - shift);
+    });
   }
   return {m, s};
 }
@@ -57,6 +60,7 @@ template <class T> void softmax_row(const T* x, T* y, int64_t n, bool log) {
     if constexpr (in_place) e = y;
     C m = reduce_row<C>(n, C(-kInfinity), [&](int64_t i, auto part) { return load_part(x + i, part); }, Max{});
     C s = sum_row<C>(n, [&](int64_t i, auto part) {
+      __builtin_prefetch(x + n + i);  // the next row
       Vec<C> v = exp(load_part(x + i, part) - m);
       store_part(e + i, v, part);
       return v;
@@ -86,7 +90,7 @@ void column_stats(const T* x, int64_t n, int64_t inner, Part part, Vec<compute_t
   Vec<C> shift[K];
   for (int k = 0; k < K; ++k) shift[k] = m[k] == C(-kInfinity) ? Vec<C>{} : m[k];
   for (int64_t j = 0; j < n; ++j)
-    for (int k = 0; k < K; ++k) s[k] += exp(load_part(x + j * inner + k * L, part) - shift[k]);
+    for (int k = 0; k < K; ++k) s[k] += exp_of_negative(load_part(x + j * inner + k * L, part) - shift[k]);
 }
 
 template <int K, class T, class Part>
