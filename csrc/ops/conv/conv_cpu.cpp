@@ -523,13 +523,6 @@ struct WeightTask {
   }
 };
 
-template <class C, int... i> inline Vec<C> zip_low(Vec<C> a, Vec<C> b, std::integer_sequence<int, i...>) {
-  return __builtin_shufflevector(a, b, (i / 2 + i % 2 * kLanes<C>)...);
-}
-template <class C, int... i> inline Vec<C> zip_high(Vec<C> a, Vec<C> b, std::integer_sequence<int, i...>) {
-  return __builtin_shufflevector(a, b, (i / 2 + i % 2 * kLanes<C> + kLanes<C> / 2)...);
-}
-
 // y[j * y_pitch + r] = x[r * x_row + j * step] for `rows` <= lanes; zero in the other lanes.
 template <class T, class C>
 void transpose_rows(const T* x, int64_t x_row, int64_t rows, int64_t step, int64_t n, C* y, int64_t y_pitch) {
@@ -648,16 +641,6 @@ constexpr int kDotRows = kManyRegisters ? 4 : 2;
 constexpr int kDotTaps = kManyRegisters ? 6 : 5;
 constexpr int64_t kDotLength = 1024;  // pixels per tile: its rows of dy stay in the L1 cache
 
-// Lane i of the result is the sum of v[i]'s lanes.
-template <class C> inline Vec<C> sum_each(Vec<C> (&v)[kLanes<C>]) {
-  constexpr auto lanes = std::make_integer_sequence<int, kLanes<C>>();
-#pragma GCC unroll 4
-  for (int half = kLanes<C> / 2; half; half /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) v[i] = zip_low<C>(v[i], v[i + half], lanes) + zip_high<C>(v[i], v[i + half], lanes);
-  return v[0];
-}
-
 // sum[i][j] += sum_q a[i*a_line + q] * b[offset[j] + q]
 template <class C, int kM, int kT>
 void dot_tile(int64_t n, const C* a, int64_t a_line, const C* b, const int64_t* offset, C* sum, int64_t sum_line,
@@ -685,7 +668,7 @@ void dot_tile(int64_t n, const C* a, int64_t a_line, const C* b, const int64_t* 
 #pragma GCC unroll 8
       for (int k = 0; k < L && k < kT; ++k)
         if (j + k < kT) group[k] = acc[i][j + k];
-      const Vec<C> total = sum_each<C>(group);
+      const Vec<C> total = reduce_each<C>(group, [](Vec<C> a, Vec<C> b) { return a + b; });
       for (int k = 0; k < L && j + k < kT; ++k) sum[i * sum_line + sum_at[j + k]] += total[k];
     }
   }

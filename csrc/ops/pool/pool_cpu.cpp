@@ -314,33 +314,101 @@ struct Adaptive {
   int64_t count(int axis, int64_t o) const { return end(axis, o) - begin(axis, o); }
 };
 
+// Where sizes divide, adaptive windows are ordinary ones.
+bool divides(const PoolShape& s) {
+  return s.in[0] % s.out[0] == 0 && s.in[1] % s.out[1] == 0 && s.in[2] % s.out[2] == 0;
+}
+PoolShape ordinary(PoolShape s) {
+  for (int i = 0; i < 3; ++i) {
+    s.kernel[i] = s.stride[i] = s.in[i] / s.out[i];
+    s.pad[i] = 0;
+    s.dilation[i] = 1;
+  }
+  return s;
+}
+
+// The first place of the maximum of [begin, end) along each axis, or the last one of a NaN.
+template <class T, class X>
+void max_of_window(const PoolShape& s, const T* plane, const int64_t (&begin)[3], const int64_t (&end)[3], T* y,
+                   X* index) {
+  int64_t at = (begin[0] * s.in[1] + begin[1]) * s.in[2] + begin[2];
+  auto best = lowest<compute_t<T>>();
+  for (int64_t i = begin[0]; i < end[0]; ++i)
+    for (int64_t j = begin[1]; j < end[1]; ++j)
+      for (int64_t k = begin[2]; k < end[2]; ++k) {
+        const int64_t here = (i * s.in[1] + j) * s.in[2] + k;
+        const auto v = load1(plane + here);
+        if (v > best || v != v) {
+          best = v;
+          at = here;
+        }
+      }
+  store1(y, best);
+  *index = X(at);
+}
+
+// One window, the whole plane, of L planes at a time: their maxima, then the first place of each.
+template <class T, class X> void max_of_planes(const PoolShape& s, const T* x, T* y, X* index) {
+  using C = compute_t<T>;
+  using I = typename int_of<C>::type;
+  constexpr int L = kLanes<C>;
+  const int64_t in = volume(s.in);
+  parallel_for(ceil_div(s.planes, L), larger(1, kTaskItems / (L * in)), [&](int64_t begin, int64_t end) {
+    for (int64_t group = begin; group < end; ++group) {
+      const int64_t p0 = group * L, planes = smaller(L, s.planes - p0);
+      // f(vector, its place): the last one overlaps its neighbour instead of leaving a remainder.
+      auto each = [&](int64_t p, const auto& f) {
+        for (int64_t i = 0; i < in; i += L) f(load(x + (p0 + p) * in + smaller(i, in - L)), smaller(i, in - L));
+      };
+      Vec<C> most[L];
+      Mask<C> nan{};
+      for (int64_t p = 0; p < L; ++p) {
+        most[p] = splat(lowest<C>());
+        if (p < planes)
+          each(p, [&](Vec<C> v, int64_t) {
+            most[p] = max(most[p], v);
+            nan |= v != v;
+          });
+      }
+      if (any(nan)) {
+        for (int64_t p = p0; p < p0 + planes; ++p) max_of_window(s, x + p * in, {0, 0, 0}, s.in, y + p, index + p);
+        continue;
+      }
+      const Vec<C> maxima = reduce_each<C>(most, [](Vec<C> a, Vec<C> b) { return max(a, b); });
+      Vec<I> at[L];
+      for (int64_t p = 0; p < L; ++p) {
+        at[p] = splat(I(in));
+        if (p < planes)
+          each(p, [&](Vec<C> v, int64_t i) {
+            const Vec<I> here = iota<I>() + I(i);
+            at[p] = (v == maxima[p]) & (here < at[p]) ? here : at[p];
+          });
+      }
+      const Vec<I> places = reduce_each<I>(at, [](Vec<I> a, Vec<I> b) { return a < b ? a : b; });
+      store_n(y + p0, maxima, planes);
+      store_places<X, I, L>(places, index + p0, planes);
+    }
+  });
+}
+
 void adaptive_max_pool_forward(DType t, const PoolShape& s, const void* x, void* y, DType index_type, void* index) {
   const int64_t in = volume(s.in), out = volume(s.out);
   const Adaptive a{s};
   dispatch_floating(t, [&]<class T>() {
     dispatch_index(index_type, [&]<class X>() {
+      const T* from = static_cast<const T*>(x);
+      T* to = static_cast<T*>(y);
+      X* at = static_cast<X*>(index);
+      if (out == 1 && in >= kLanes<compute_t<T>>) return max_of_planes(s, from, to, at);
+      if (out > 1 && divides(s)) return max_pool<T, X, true>(ordinary(s), from, to, at);
       parallel_for(s.planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
         for (int64_t p = begin; p < end; ++p) {
-          const T* plane = static_cast<const T*>(x) + p * in;
           int64_t o = p * out;
           for (int64_t d = 0; d < s.out[0]; ++d)
             for (int64_t h = 0; h < s.out[1]; ++h)
-              for (int64_t w = 0; w < s.out[2]; ++w, ++o) {
-                int64_t at = (a.begin(0, d) * s.in[1] + a.begin(1, h)) * s.in[2] + a.begin(2, w);
-                auto best = lowest<compute_t<T>>();
-                for (int64_t i = a.begin(0, d); i < a.end(0, d); ++i)
-                  for (int64_t j = a.begin(1, h); j < a.end(1, h); ++j)
-                    for (int64_t k = a.begin(2, w); k < a.end(2, w); ++k) {
-                      const int64_t here = (i * s.in[1] + j) * s.in[2] + k;
-                      const auto v = load1(plane + here);
-                      if (v > best || v != v) {
-                        best = v;
-                        at = here;
-                      }
-                    }
-                store1(static_cast<T*>(y) + o, best);
-                static_cast<X*>(index)[o] = X(at);
-              }
+              for (int64_t w = 0; w < s.out[2]; ++w, ++o)
+                max_of_window(s, from + p * in, {a.begin(0, d), a.begin(1, h), a.begin(2, w)},
+                              {a.end(0, d), a.end(1, h), a.end(2, w)}, to + o, at + o);
         }
       });
     });
@@ -360,12 +428,82 @@ void pool_gather(DType t, int64_t planes, int64_t in, int64_t out, const void* x
   });
 }
 
+// Windows two wide side by side, each element in one of them at most: dx is written once, two rows' outputs' worth of
+// pairs at a time.
+bool by_pairs(const PoolShape& s) {
+  bool yes = s.kernel[2] == 2;
+  for (int i = 0; i < 3; ++i)
+    yes &= s.kernel[i] == s.stride[i] && s.pad[i] == 0 && s.dilation[i] == 1 && s.out[i] * s.kernel[i] <= s.in[i];
+  return yes;
+}
+
+// pair(output, place, even, odd) for a vector of outputs of a plane from `output` on: what goes to `place` and behind.
+template <class T, class F> void spread_pairs(const PoolShape& s, T* plane, const F& pair) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  constexpr auto lanes = std::make_integer_sequence<int, L>();
+  bool whole = true;
+  for (int i = 0; i < 3; ++i) whole &= s.out[i] * s.kernel[i] == s.in[i];
+  if (!whole) memset(plane, 0, size_t(volume(s.in)) * sizeof(T));
+  int64_t output = 0;
+  for (int64_t d = 0; d < s.out[0]; ++d)
+    for (int64_t h = 0; h < s.out[1]; ++h, output += s.out[2])
+      for (int64_t i = 0; i < s.kernel[0]; ++i)
+        for (int64_t j = 0; j < s.kernel[1]; ++j) {
+          const int64_t place = ((d * s.kernel[0] + i) * s.in[1] + h * s.kernel[1] + j) * s.in[2];
+          for (int64_t w = 0; w < s.out[2]; w += L) {
+            const int64_t n = smaller(L, s.out[2] - w);
+            Vec<C> even, odd;
+            pair(output + w, n, place + 2 * w, even, odd);
+            const Vec<C> low = zip_low<C>(even, odd, lanes), high = zip_high<C>(even, odd, lanes);
+            T* to = plane + place + 2 * w;
+            if (n == L) {
+              store(to, low);
+              store(to + L, high);
+            } else {
+              store_n(to, low, smaller(2 * n, L));
+              if (2 * n > L) store_n(to + L, high, 2 * n - L);
+            }
+          }
+        }
+}
+
+// The first n lanes, converted.
+template <class I, class X> inline Vec<I> load_places(const X* p, int64_t n) {
+  constexpr int L = kLanes<I>;
+  if constexpr (sizeof(X) == sizeof(I)) {
+    return n == L ? load(reinterpret_cast<const I*>(p)) : load_n(reinterpret_cast<const I*>(p), n);
+  } else {
+    typename Packed<X, L>::type places{};
+    memcpy(&places, p, size_t(n) * sizeof(X));
+    return __builtin_convertvector(places, Vec<I>);
+  }
+}
+
+template <class T, class X> void scatter_pairs(const PoolShape& s, int64_t planes, const T* y, const X* index, T* x) {
+  using C = compute_t<T>;
+  using I = typename int_of<C>::type;
+  const int64_t in = volume(s.in), out = volume(s.out);
+  parallel_for(planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p)
+      spread_pairs(s, x + p * in, [&](int64_t o, int64_t n, int64_t place, Vec<C>& even, Vec<C>& odd) {
+        const Vec<C> dy = n == kLanes<C> ? load(y + p * out + o) : load_n(y + p * out + o, n);
+        const Vec<I> at = load_places<I>(index + p * out + o, n) - I(place) - 2 * iota<I>();
+        even = at == 0 ? dy : Vec<C>{};
+        odd = at == 1 ? dy : Vec<C>{};
+      });
+  });
+}
+
 void pool_scatter(DType t, int64_t planes, int64_t in, int64_t out, const void* y, DType index_type, const void* index,
-                  void* x, const PoolShape*) {
+                  void* x, const PoolShape* windows) {
   dispatch_floating(t, [&]<class T>() {
     using C = compute_t<T>;
     constexpr bool direct = sizeof(T) == sizeof(C);
     dispatch_index(index_type, [&]<class X>() {
+      if (windows && by_pairs(*windows))
+        return scatter_pairs(*windows, planes, static_cast<const T*>(y), static_cast<const X*>(index),
+                             static_cast<T*>(x));
       parallel_for(planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
         Scratch<C> sum(direct ? 1 : in);
         for (int64_t p = begin; p < end; ++p) {
@@ -424,9 +562,11 @@ template <class C> struct Divisors {
   }
   // c[i] /= the divisor of output o + i of a plane, for outputs of one row.
   void divide(C* c, int64_t o, int64_t n) const {
-    const int64_t w = o % s.out[2];
     const C r = row(o / s.out[2] / s.out[1], o / s.out[2] % s.out[1]);
-    for (int64_t i = 0; i < n; ++i) c[i] /= r * along_w[w + i];
+    const C* w = &along_w[o % s.out[2]];
+    int64_t i = 0;
+    for (; i + kLanes<C> <= n; i += kLanes<C>) store(c + i, load(c + i) / (load(w + i) * r));
+    if (i < n) store_n(c + i, load_n(c + i, n - i) / (load(w + i) * r), n - i);
   }
 };
 
@@ -500,13 +640,70 @@ void avg_pool_forward(DType t, const PoolShape& s, Divisor divisor, const void* 
   dispatch_pooled(t, [&]<class T>() { avg_pool(s, divisor, static_cast<const T*>(x), static_cast<T*>(y)); });
 }
 
+// Strides of 1: dy / divisor is pooled in turn, in windows as large that reach as far the other way.
+template <class T, int kTaps>
+void avg_adjoint_rows(const PoolShape& s, const Divisors<compute_t<T>>& divisors, const T* dy, T* dx) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  PoolShape back = s;
+  back.planes = 1;
+  for (int i = 0; i < 3; ++i) {
+    back.in[i] = s.out[i];
+    back.out[i] = s.in[i];
+    back.pad[i] = s.kernel[i] - 1 - s.pad[i];
+  }
+  const int64_t in = volume(s.in), out = volume(s.out), taps = kTaps ? kTaps : s.kernel[2], wide = s.in[2];
+  parallel_for(s.planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
+    Scratch<C> parts(out + L);
+    for (int64_t p = begin; p < end; ++p) {
+      for (int64_t o = 0; o < out; o += s.out[2]) {
+        copy_strided(dy + p * out + o, 1, &parts[o], s.out[2]);
+        divisors.divide(&parts[o], o, s.out[2]);
+      }
+      each_output_row(back, C(0), parts.data(), 0, 1, [&](int64_t, int64_t row, const WindowRow* window, int64_t n) {
+        T* to = dx + p * in + row * wide;
+        for (int64_t j = 0; j < wide; j += L) {
+          Vec<C> sum{};
+          for (int64_t r = 0; r < n; ++r) {
+            const C* from = static_cast<const C*>(window[r].data) + j;
+#pragma GCC unroll 3
+            for (int64_t c = 0; c < taps; ++c) sum += load(from + c);
+          }
+          if (wide - j >= L)
+            store(to + j, sum);
+          else
+            store_n(to + j, sum, wide - j);
+        }
+      });
+    }
+  });
+}
+
+// Without overlap, each element of a window of two columns gets the same. All windows are whole, of one divisor.
+template <class T> void avg_adjoint_pairs(const PoolShape& s, Divisor divisor, const T* dy, T* dx) {
+  using C = compute_t<T>;
+  constexpr int L = kLanes<C>;
+  const int64_t in = volume(s.in), out = volume(s.out), count = divisor.override ? divisor.override : volume(s.kernel);
+  const bool exact = (count & (count - 1)) == 0 && count > 0;  // a power of two: its inverse gives the same quotients
+  parallel_for(s.planes, larger(1, kTaskItems / (in + out)), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p)
+      spread_pairs(s, dx + p * in, [&](int64_t o, int64_t n, int64_t, Vec<C>& even, Vec<C>& odd) {
+        const Vec<C> part = n == L ? load(dy + p * out + o) : load_n(dy + p * out + o, n);
+        even = odd = exact ? part * (C(1) / C(count)) : part / C(count);
+      });
+  });
+}
+
 // dx[i] = sum of dy[o] / divisor(o) over the windows o that hold i. A phase line of dx gathers, for each of its taps,
 // the line of dy / divisor at minus the tap's shift; that line is zero between rows and before its start.
 template <class T> void avg_pool_adjoint(const PoolShape& s, Divisor divisor, const T* dy, T* dx) {
   using C = compute_t<T>;
   constexpr int L = kLanes<C>;
-  const Sliding p(s, kTile * L);
   const Divisors<C> divisors(s, divisor);
+  if (by_pairs(s)) return avg_adjoint_pairs(s, divisor, dy, dx);
+  if (by_rows(s) && volume(s.stride) == 1)
+    return dispatch_taps(s, [&]<int, int kTaps>() { avg_adjoint_rows<T, kTaps>(s, divisors, dy, dx); });
+  const Sliding p(s, kTile * L);
   const int64_t in = volume(s.in), out = volume(s.out), lead = p.windows.max_offset, slots = p.windows.slots;
   const int64_t line = round_up(p.line, p.width);
   Scratch<int64_t> shift(p.taps), first_tap(slots + 1);  // of the taps, slot by slot
