@@ -43,6 +43,8 @@ def grid_samples(r: Random) -> list[Sample]:
         for padding in ("zeros", "border", "reflection")
     ]
     samples.append(Sample(n(1, 20, 9, 9), u(-1, 1, 1, 9, 9, 2), align_corners=False))
+    samples.append(Sample(n(2, 9, 4, 5), u(-1.3, 1.3, 2, 9, 8, 2), "bicubic", "zeros", False))
+    samples.append(Sample(n(1, 17, 3, 2, 4), u(-1.3, 1.3, 1, 2, 2, 3, 3), align_corners=True))
     samples.append(Sample(n(0, 2, 4, 5), u(-1, 1, 0, 3, 2, 2), align_corners=False))
     return samples
 

@@ -1,7 +1,7 @@
 // Copies by the shape of the problem: dense rows are memcpy; where input and output disagree about the fastest axis,
 // tiles of 64 x 64 go through a buffer that fits the L1 cache, so that every cache line is read once and written once,
-// whole; inside a tile, square blocks are transposed in registers by log2(n) perfect shuffles of their rows (Eklundh
-// 1972). A padded row is its middle, copied, between two ends of few elements; the gradient folds such rows back.
+// whole; inside a tile, square blocks are transposed in registers (cpu/transpose.h). A padded row is its middle,
+// copied, between two ends of few elements; the gradient folds such rows back.
 #include <string.h>
 
 #include "core/dispatch.h"
@@ -9,6 +9,7 @@
 #include "cpu/convert.h"
 #include "cpu/rows.h"
 #include "cpu/scratch.h"
+#include "cpu/transpose.h"
 #include "ops/layout/layout.h"
 
 namespace gg::GG_ISA {
@@ -109,25 +110,13 @@ template <int N, class F> void for_rows(const Loop<N>& loop, int64_t begin, int6
   }
 }
 
-// One square block, n lanes of T in 16 bytes: rows n/2 apart are interleaved log2(n) times, which is a transpose.
+// One square block, n lanes of T in 16 bytes.
 template <class T> inline void transpose_block(const char* in, int64_t in_stride, T* out) {
   constexpr int n = 16 / int(sizeof(T));
-  using V = typename Packed<T, n>::type;
-  V low, high;  // the shuffles' lane numbers: 0, n, 1, n + 1, ... and the upper half alike
-  for (int i = 0; i < n; ++i) {
-    low[i] = T(i / 2 + i % 2 * n);
-    high[i] = T(i / 2 + n / 2 + i % 2 * n);
-  }
-  V a[n], b[n];
-  for (int i = 0; i < n; ++i) memcpy(&a[i], in + i * in_stride, sizeof(V));
-  for (int step = 1; step < n; step *= 2) {
-    for (int i = 0; i < n / 2; ++i) {
-      b[2 * i] = __builtin_shuffle(a[i], a[i + n / 2], low);
-      b[2 * i + 1] = __builtin_shuffle(a[i], a[i + n / 2], high);
-    }
-    for (int i = 0; i < n; ++i) a[i] = b[i];
-  }
-  for (int i = 0; i < n; ++i) memcpy(out + i * kTile, &a[i], sizeof(V));
+  typename Packed<T, n>::type a[n];
+  for (int i = 0; i < n; ++i) memcpy(&a[i], in + i * in_stride, 16);
+  transpose_square<T, n>(a);
+  for (int i = 0; i < n; ++i) memcpy(out + i * kTile, &a[i], 16);
 }
 
 // tile[r][c] = in[r, c] for rows r along the axis that is dense in the input and columns c along the one dense in the

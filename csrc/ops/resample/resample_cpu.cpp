@@ -1,9 +1,11 @@
 // interpolate: every row of a plane is resampled along its length once, then rows are combined, which is contiguous
 // work. grid_sample: coordinates, tap places and weights of a block of points are computed once and used for all
-// channels. Planes, or blocks of points, are dealt to threads, so every sum has one order.
+// channels. These are turned innermost, a vector of them together, so that a tap is one load for all of them; a few
+// channels stay as they are. Planes, or blocks of points, are dealt to threads, so every sum has one order.
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "cpu/scratch.h"
+#include "cpu/transpose.h"
 #include "cpu/vec.h"
 #include "ops/resample/resample.h"
 
@@ -279,96 +281,214 @@ template <class C> struct BlockTaps {
   }
 };
 
-void grid_sample_forward(DType type, const GridShape& s, const void* x, const void* grid, void* y) {
-  const int64_t in = s.in[0] * s.in[1] * s.in[2], blocks = (s.points + kBlock - 1) / kBlock;
-  dispatch_floating(type, [&]<class T>() {
-    using C = compute_t<T>;
-    const int64_t work = kBlock * (s.channels + 4) * taps_of(s);
-    parallel_for(s.batch * blocks, at_least_one(kTaskItems / work), [&](int64_t begin, int64_t end) {
-      BlockTaps<C> b(s, false);
+// A vector of channels beside each other: place i of channel c is at [i][c]. The place after the last one stands for
+// those outside.
+template <class C> constexpr int64_t kGroup = kLanes<C>;
+
+template <class C> inline int64_t groups_of(const GridShape& s) { return (s.channels + kGroup<C> - 1) / kGroup<C>; }
+template <class C> inline bool by_groups(const GridShape& s) { return 2 * s.channels >= kGroup<C>; }
+
+// n places of `channels` channels, which lie `stride` apart, to a group; the channels that it lacks are 0.
+template <class T, class C> void turn_in(const T* x, int64_t stride, int64_t channels, int64_t n, C* to) {
+  constexpr int G = kGroup<C>;
+  for (int64_t i = 0; i < n; i += G) {
+    const int64_t m = smaller(G, n - i);
+    Vec<C> a[G];
+    for (int64_t c = 0; c < G; ++c)
+      a[c] = c >= channels ? Vec<C>{} : m == G ? load(x + c * stride + i) : load_n(x + c * stride + i, m);
+    transpose_square<C, G>(a);
+    for (int64_t k = 0; k < m; ++k) store(to + (i + k) * G, a[k]);
+  }
+}
+template <class T, class C> void turn_out(const C* from, int64_t n, T* y, int64_t stride, int64_t channels) {
+  constexpr int G = kGroup<C>;
+  for (int64_t i = 0; i < n; i += G) {
+    const int64_t m = smaller(G, n - i);
+    Vec<C> a[G];
+    for (int64_t k = 0; k < G; ++k) a[k] = k < m ? load(from + (i + k) * G) : Vec<C>{};
+    transpose_square<C, G>(a);
+    for (int64_t c = 0; c < channels; ++c)
+      m == G ? store(y + c * stride + i, a[c]) : store_n(y + c * stride + i, a[c], m);
+  }
+}
+
+// All groups of all images, (batch, group, place, channel), with a place of zeros at each end.
+template <class T> struct TurnedImages {
+  using C = compute_t<T>;
+  const GridShape& s;
+  const int64_t in, size;
+  Scratch<C> data;
+
+  TurnedImages(const GridShape& s, const T* x)
+      : s(s), in(s.in[0] * s.in[1] * s.in[2]), size((in + 1) * kGroup<C>), data(s.batch * groups_of<C>(s) * size) {
+    parallel_for(s.batch * groups_of<C>(s), at_least_one(kTaskItems / size), [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) {
-        const int64_t image = task / blocks, first = task % blocks * kBlock, n = smaller(kBlock, s.points - first);
-        b.compute(s, static_cast<const T*>(grid) + (image * s.points + first) * s.nd, n, false);
-        for (int64_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
-          const T* from = static_cast<const T*>(x) + c * in;
-          C sum[kBlock] = {};
-          for (int64_t t = 0; t < b.taps; ++t) {
-            const int32_t* place = &b.place[t * kBlock];
-            const C* weight = &b.weight[t * kBlock];
-            for (int64_t i = 0; i < n; ++i)
-              if (place[i] >= 0) sum[i] += weight[i] * load1(from + place[i]);
-          }
-          T* to = static_cast<T*>(y) + c * s.points + first;
-          for (int64_t i = 0; i < n; ++i) store1(to + i, sum[i]);
-        }
+        const int64_t image = task / groups_of<C>(s), c = task % groups_of<C>(s) * kGroup<C>;
+        turn_in(x + (image * s.channels + c) * in, in, smaller(kGroup<C>, s.channels - c), in, &data[task * size]);
+        store(&data[task * size + in * kGroup<C>], Vec<C>{});
       }
     });
+  }
+  const C* group(int64_t image, int64_t g) const { return &data[(image * groups_of<C>(s) + g) * size]; }
+  const C* at(const C* group, int32_t place) const { return group + (place < 0 ? in : place) * kGroup<C>; }
+};
+
+// f(taps, image, first point, points) for the blocks of points of all images.
+template <class C, class T, class F> void for_blocks(const GridShape& s, const T* grid, bool slopes, const F& f) {
+  const int64_t blocks = (s.points + kBlock - 1) / kBlock, work = kBlock * (s.channels + 4) * taps_of(s);
+  parallel_for(s.batch * blocks, at_least_one(kTaskItems / work), [&](int64_t begin, int64_t end) {
+    BlockTaps<C> b(s, slopes);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t image = task / blocks, first = task % blocks * kBlock, n = smaller(kBlock, s.points - first);
+      b.compute(s, grid + (image * s.points + first) * s.nd, n, slopes);
+      f(b, image, first, n);
+    }
+  });
+}
+
+template <class T> void sample_groups(const GridShape& s, const T* x, const T* grid, T* y) {
+  using C = compute_t<T>;
+  constexpr int64_t G = kGroup<C>;
+  const TurnedImages<T> images(s, x);
+  for_blocks<C>(s, grid, false, [&](const BlockTaps<C>& b, int64_t image, int64_t first, int64_t n) {
+    C sums[kBlock * G];
+    for (int64_t g = 0; g < groups_of<C>(s); ++g) {
+      const C* from = images.group(image, g);
+      for (int64_t i = 0; i < n; ++i) {
+        Vec<C> sum = {};
+        for (int64_t t = 0; t < b.taps; ++t)
+          sum += splat(b.weight[t * kBlock + i]) * load(images.at(from, b.place[t * kBlock + i]));
+        store(sums + i * G, sum);
+      }
+      turn_out(sums, n, y + (image * s.channels + g * G) * s.points + first, s.points, smaller(G, s.channels - g * G));
+    }
+  });
+}
+
+template <class T> void sample_planes(const GridShape& s, const T* x, const T* grid, T* y) {
+  using C = compute_t<T>;
+  const int64_t in = s.in[0] * s.in[1] * s.in[2];
+  for_blocks<C>(s, grid, false, [&](const BlockTaps<C>& b, int64_t image, int64_t first, int64_t n) {
+    for (int64_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
+      const T* from = x + c * in;
+      C sum[kBlock] = {};
+      for (int64_t t = 0; t < b.taps; ++t) {
+        const int32_t* place = &b.place[t * kBlock];
+        const C* weight = &b.weight[t * kBlock];
+        for (int64_t i = 0; i < n; ++i)
+          if (place[i] >= 0) sum[i] += weight[i] * load1(from + place[i]);
+      }
+      T* to = y + c * s.points + first;
+      for (int64_t i = 0; i < n; ++i) store1(to + i, sum[i]);
+    }
+  });
+}
+
+void grid_sample_forward(DType type, const GridShape& s, const void* x_, const void* grid_, void* y_) {
+  dispatch_floating(type, [&]<class T>() {
+    const T *x = static_cast<const T*>(x_), *grid = static_cast<const T*>(grid_);
+    T* y = static_cast<T*>(y_);
+    by_groups<compute_t<T>>(s) ? sample_groups(s, x, grid, y) : sample_planes(s, x, grid, y);
   });
 }
 
 // dx: each tap's place collects weight * dy, one thread per group of an image's channels.
 template <class T> void grid_sample_dx(const GridShape& s, const T* grid, const T* dy, T* dx) {
   using C = compute_t<T>;
-  constexpr int64_t kGroup = 16;  // channels that share one computation of the taps
-  const int64_t in = s.in[0] * s.in[1] * s.in[2], groups = (s.channels + kGroup - 1) / kGroup;
+  constexpr int64_t G = kGroup<C>;
+  const int64_t in = s.in[0] * s.in[1] * s.in[2], groups = groups_of<C>(s);
   parallel_for(s.batch * groups, 1, [&](int64_t begin, int64_t end) {
     BlockTaps<C> b(s, false);
-    Scratch<C> sum(kGroup * in);
+    Scratch<C> sums((in + 1) * G);
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t image = task / groups, c0 = task % groups * kGroup, channels = smaller(kGroup, s.channels - c0);
-      memset(sum.data(), 0, size_t(channels * in) * sizeof(C));
+      const int64_t image = task / groups, c0 = task % groups * G, channels = smaller(G, s.channels - c0);
+      memset(sums.data(), 0, size_t((in + 1) * G) * sizeof(C));
       const int64_t plane = image * s.channels + c0;
       for (int64_t first = 0; first < s.points; first += kBlock) {
         const int64_t n = smaller(kBlock, s.points - first);
         b.compute(s, grid + (image * s.points + first) * s.nd, n, false);
-        for (int64_t c = 0; c < channels; ++c) {
-          const T* from = dy + (plane + c) * s.points + first;
-          C* to = &sum[c * in];
-          for (int64_t t = 0; t < b.taps; ++t)
-            for (int64_t i = 0; i < n; ++i)
-              if (b.place[t * kBlock + i] >= 0)
-                to[b.place[t * kBlock + i]] += b.weight[t * kBlock + i] * load1(from + i);
+        C turned[kBlock * G];
+        turn_in(dy + plane * s.points + first, s.points, channels, n, turned);
+        for (int64_t i = 0; i < n; ++i) {
+          const Vec<C> d = load(turned + i * G);
+          for (int64_t t = 0; t < b.taps; ++t) {
+            const int32_t place = b.place[t * kBlock + i];
+            C* to = &sums[(place < 0 ? in : place) * G];
+            store(to, load(to) + splat(b.weight[t * kBlock + i]) * d);
+          }
         }
       }
-      for (int64_t i = 0; i < channels * in; ++i) store1(dx + plane * in + i, sum[i]);
+      turn_out(sums.data(), in, dx + plane * in, in, channels);
     }
   });
 }
 
-// dgrid = sum over channels and taps of dy * x[place] * d weight / d grid, one thread per block of points.
-template <class T> void grid_sample_dgrid(const GridShape& s, const T* x, const T* grid, const T* dy, T* dgrid) {
+// dgrid = sum over channels and taps of dy * x[place] * d weight / d grid: dot holds the sums over channels.
+template <class T>
+void write_dgrid(const GridShape& s, const BlockTaps<compute_t<T>>& b, const compute_t<T>* dot, int64_t n, T* dgrid) {
+  for (int64_t k = 0; k < s.nd; ++k) {
+    const compute_t<T>* slope = &b.slope[(2 - k) * b.taps * kBlock];
+    for (int64_t i = 0; i < n; ++i) {
+      compute_t<T> sum = 0;
+      for (int64_t t = 0; t < b.taps; ++t)
+        sum += b.place[t * kBlock + i] < 0 ? 0 : dot[t * kBlock + i] * slope[t * kBlock + i];
+      store1(dgrid + i * s.nd + k, sum);
+    }
+  }
+}
+
+template <class T> void dgrid_groups(const GridShape& s, const T* x, const T* grid, const T* dy, T* dgrid) {
   using C = compute_t<T>;
-  const int64_t in = s.in[0] * s.in[1] * s.in[2], blocks = (s.points + kBlock - 1) / kBlock;
-  const int64_t work = kBlock * (s.channels + 4) * taps_of(s) * 3;
-  parallel_for(s.batch * blocks, at_least_one(kTaskItems / work), [&](int64_t begin, int64_t end) {
-    BlockTaps<C> b(s, true);
-    Scratch<C> dot(b.taps * kBlock);
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t image = task / blocks, first = task % blocks * kBlock, n = smaller(kBlock, s.points - first);
-      const int64_t point = image * s.points + first;
-      b.compute(s, grid + point * s.nd, n, true);
-      for (int64_t t = 0; t < b.taps * kBlock; ++t) dot[t] = 0;  // of dy and x over the channels, for each tap
-      for (int64_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
-        const T* from = x + c * in;
-        C g[kBlock];
-        for (int64_t i = 0; i < n; ++i) g[i] = load1(dy + c * s.points + first + i);
+  constexpr int64_t G = kGroup<C>;
+  static_assert(kBlock % G == 0);
+  const TurnedImages<T> images(s, x);
+  for_blocks<C>(s, grid, true, [&](const BlockTaps<C>& b, int64_t image, int64_t first, int64_t n) {
+    C turned[kBlock * G];
+    Scratch<C> products(b.taps * kBlock * G), dot(b.taps * kBlock);  // of dy and x, lane by lane; then their sums
+    for (int64_t g = 0; g < groups_of<C>(s); ++g) {
+      const C* from = images.group(image, g);
+      turn_in(dy + (image * s.channels + g * G) * s.points + first, s.points, smaller(G, s.channels - g * G), n,
+              turned);
+      for (int64_t i = 0; i < n; ++i) {
+        const Vec<C> d = load(turned + i * G);
         for (int64_t t = 0; t < b.taps; ++t) {
-          const int32_t* place = &b.place[t * kBlock];
-          C part[kBlock] = {};  // of its own, so that the compiler may gather
-          for (int64_t i = 0; i < n; ++i)
-            if (place[i] >= 0) part[i] = g[i] * load1(from + place[i]);
-          for (int64_t i = 0; i < n; ++i) dot[t * kBlock + i] += part[i];
-        }
-      }
-      for (int64_t k = 0; k < s.nd; ++k) {
-        const C* slope = &b.slope[(2 - k) * b.taps * kBlock];
-        for (int64_t i = 0; i < n; ++i) {
-          C sum = 0;
-          for (int64_t t = 0; t < b.taps; ++t) sum += dot[t * kBlock + i] * slope[t * kBlock + i];
-          store1(dgrid + (point + i) * s.nd + k, sum);
+          C* to = &products[(t * kBlock + i) * G];
+          const Vec<C> product = d * load(images.at(from, b.place[t * kBlock + i]));
+          store(to, g ? load(to) + product : product);
         }
       }
     }
+    for (int64_t t = 0; t < b.taps; ++t)
+      for (int64_t i = 0; i < n; i += G) {
+        Vec<C> a[G], sum = {};
+        for (int64_t k = 0; k < G; ++k) a[k] = i + k < n ? load(&products[(t * kBlock + i + k) * G]) : Vec<C>{};
+        transpose_square<C, G>(a);
+        for (const Vec<C>& lane : a) sum += lane;
+        store(&dot[t * kBlock + i], sum);
+      }
+    write_dgrid(s, b, dot.data(), n, dgrid + (image * s.points + first) * s.nd);
+  });
+}
+
+template <class T> void dgrid_planes(const GridShape& s, const T* x, const T* grid, const T* dy, T* dgrid) {
+  using C = compute_t<T>;
+  const int64_t in = s.in[0] * s.in[1] * s.in[2];
+  for_blocks<C>(s, grid, true, [&](const BlockTaps<C>& b, int64_t image, int64_t first, int64_t n) {
+    Scratch<C> dot(b.taps * kBlock);
+    for (int64_t t = 0; t < b.taps * kBlock; ++t) dot[t] = 0;
+    for (int64_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
+      const T* from = x + c * in;
+      C g[kBlock];
+      for (int64_t i = 0; i < n; ++i) g[i] = load1(dy + c * s.points + first + i);
+      for (int64_t t = 0; t < b.taps; ++t) {
+        const int32_t* place = &b.place[t * kBlock];
+        C part[kBlock] = {};  // of its own, so that the compiler may gather
+        for (int64_t i = 0; i < n; ++i)
+          if (place[i] >= 0) part[i] = g[i] * load1(from + place[i]);
+        for (int64_t i = 0; i < n; ++i) dot[t * kBlock + i] += part[i];
+      }
+    }
+    write_dgrid(s, b, dot.data(), n, dgrid + (image * s.points + first) * s.nd);
   });
 }
 
@@ -377,7 +497,10 @@ void grid_sample_backward(DType type, const GridShape& s, const void* x, const v
   dispatch_floating(type, [&]<class T>() {
     const T *g = static_cast<const T*>(grid), *d = static_cast<const T*>(dy);
     if (dx) grid_sample_dx(s, g, d, static_cast<T*>(dx));
-    if (dgrid) grid_sample_dgrid(s, static_cast<const T*>(x), g, d, static_cast<T*>(dgrid));
+    if (!dgrid) return;
+    const T* from = static_cast<const T*>(x);
+    T* to = static_cast<T*>(dgrid);
+    by_groups<compute_t<T>>(s) ? dgrid_groups(s, from, g, d, to) : dgrid_planes(s, from, g, d, to);
   });
 }
 
