@@ -226,8 +226,11 @@ void add_whole(int64_t* x, const int64_t* v, bool v_is_scalar, const int64_t* in
   memset(sums.data(), 0, size_t(pieces * size) * sizeof(int64_t));
   parallel_for(n, piece, [&](int64_t begin, int64_t end) {
     int64_t* to = sums.data() + begin / piece * size;
-    walk_axis(index, 1, &n, &one, 0, size, begin, end, bad,
-              [&](int64_t e, int64_t at) { to[at] += v[v_is_scalar ? 0 : e]; });
+    auto add = [&](const auto& visit) { walk_axis(index, 1, &n, &one, 0, size, begin, end, bad, visit); };
+    if (v_is_scalar)
+      add([to, each = *v](int64_t, int64_t at) { to[at] += each; });
+    else
+      add([=](int64_t e, int64_t at) { to[at] += v[e]; });
   });
   if (bad->result() >= 0) return;
   for (int64_t k = 0; k < pieces; ++k)
@@ -300,6 +303,22 @@ void divide_sums(DType dtype, void* y, const int64_t* counts, int64_t n) {
   });
 }
 
+// By vectors: masks are as good as random, so that a branch would often be foretold wrong.
+template <class U> inline void masked_fill_row(U* y, const U* x, const char* mask, U value, int64_t n) {
+  constexpr int L = GG_VECTOR_BYTES / int(sizeof(U));
+  using V = typename Packed<U, L>::type;
+  int64_t i = 0;
+  for (; i + L <= n; i += L) {
+    typename Packed<uint8_t, L>::type bytes;
+    memcpy(&bytes, mask + i, sizeof bytes);
+    V v;
+    memcpy(&v, x + i, sizeof v);
+    v = __builtin_convertvector(bytes, V) != 0 ? V{} + value : v;
+    memcpy(y + i, &v, sizeof v);
+  }
+  for (; i < n; ++i) y[i] = mask[i] ? value : x[i];
+}
+
 template <class U> void masked_fill_rows(const Loop<3>& loop, U value) {
   const int last = loop.ndim - 1;
   const int64_t row = loop.shape[last];
@@ -316,7 +335,7 @@ template <class U> void masked_fill_rows(const Loop<3>& loop, U value) {
       const char* x = loop.data[1] + at[1];
       const char* mask = loop.data[2] + at[2];
       if (step[0][last] == sizeof(U) && step[1][last] == sizeof(U) && step[2][last] == 1) {
-        for (int64_t i = 0; i < n; ++i) reinterpret_cast<U*>(y)[i] = mask[i] ? value : reinterpret_cast<const U*>(x)[i];
+        masked_fill_row(reinterpret_cast<U*>(y), reinterpret_cast<const U*>(x), mask, value, n);
       } else {
         for (int64_t i = 0; i < n; ++i) {
           U item = *reinterpret_cast<const U*>(x + i * step[1][last]);
