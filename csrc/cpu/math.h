@@ -5,7 +5,7 @@
 // exchange, or Lawson's weights). Largest errors found over random arguments of all magnitudes, with and without FMA,
 // in ulps (float / double): log, log1p 0.9; log2, log10 2.4; log1p_exp 1.6; exp2 1.1; expm1 1.5 / 1.9; sin, cos 1.5
 // / 2.3; tan 3.4 / 3.7; atan 1.5 / 2.3; atan2 2.3; asin, acos 2.3 / 2.8; sinh, cosh 2.9; atanh 1.8 / 1.7; tanh 5.4
-// / 2.4; sigmoid 2.4; erf 5.9 / 1.7; erfc 6.2 / 5.6; erfinv 3.8 / 3.4; rsqrt 1.5; double only: asinh 1.7, acosh 2.6.
+// / 2.4; sigmoid 2.4; erf 5.9 / 1.7; erfc 5.6; erfinv 4.6 / 3.4; rsqrt 1.5; double only: asinh 1.7, acosh 2.6.
 // tests/test_math_error.py measures them. Infinities, NaNs and signed zeros behave as C's, but float tanh and erf give
 // +0 for -0.
 #pragma once
@@ -290,11 +290,11 @@ inline Vec<double> erfc(Vec<double> x) {
   Vec<double> y = erfc_positive(abs(x));
   return x < 0 ? 2 - y : y;
 }
+// float: exp(-a^2) S(t), t = (a - 3) / (a + 3).
 inline Vec<float> erfc(Vec<float> x) {
-  Vec<float> a = min(splat(10.2f), abs(x)), b = 1 + 2 * a, over = quotient(splat(1.0f), (a + 2.5f) * b);
-  Vec<float> t = (a - 2.5f) * b * over;
-  Vec<float> s = horner(t, 0x1.43cc70p+0, -0x1.f52c66p-4, -0x1.9598f6p-4, 0x1.42d41cp-3, -0x1.a5d8a2p-4, 0x1.0c3d10p-5,
-                        0x1.0f58cep-10, -0x1.1939fap-8, 0x1.495348p-12, 0x1.d55ad4p-12);
+  Vec<float> a = min(splat(10.2f), abs(x)), t = quotient(a - 3, a + 3);
+  Vec<float> s = horner(t, 0x1.6e9828p-3, -0x1.4e102cp-2, 0x1.f6ff14p-3, -0x1.336fd6p-3, 0x1.258c3ap-4, -0x1.8fb0acp-6,
+                        0x1.17761cp-8, 0x1.77d874p-11, -0x1.33dc42p-11, 0x1.0031d8p-15, 0x1.c696d2p-15);
   Vec<float> high, low;  // of a^2
   if constexpr (kFusesMultiplyAdd) {
     high = a * a;
@@ -306,7 +306,7 @@ inline Vec<float> erfc(Vec<float> x) {
   }
   auto [p, k] = exp_parts(-high);
   p = p * (kFusesMultiplyAdd ? 1 - low : horner(-low, 1, 1, 0.5, 1.0 / 6, 1.0 / 24));
-  Vec<float> y = scale(p * s * ((a + 2.5f) * over), k);
+  Vec<float> y = scale(p * s, k);
   return x != x ? x : x < 0 ? 2 - y : y;
 }
 inline Vec<double> erf(Vec<double> x) {
@@ -343,12 +343,15 @@ inline Vec<double> erfinv(Vec<double> x) {
 // x times a polynomial in w = -ln(1 - x^2), or in its root near the ends (the form is Giles's, "Approximating the
 // erfinv function", GPU Computing Gems, 2011).
 inline Vec<float> erfinv(Vec<float> x) {
-  Vec<float> a = abs(x), w = -log((1 - a) * (1 + a)), u = w - 2.5f, v = sqrt(w) - 3;
-  Vec<float> middle = horner(u, 0x1.805c5ep+0, 0x1.f91ec6p-3, -0x1.11ca4ep-8, -0x1.48a6e4p-10, 0x1.ca7128p-13,
-                             -0x1.271020p-18, -0x1.d9a2b0p-19, 0x1.7112fap-22, 0x1.ea3956p-26);
-  Vec<float> ends = horner(v, 0x1.6a9f00p+1, 0x1.006decp+0, 0x1.34ac52p-7, -0x1.f6a65cp-8, 0x1.800c6cp-8,
-                           -0x1.cc3c98p-9, 0x1.1ba000p-10, -0x1.b41b7ep-15);
-  Vec<float> y = (w < 5.0f ? middle : ends) * x;
+  Vec<float> a = abs(x), w = -log((1 - a) * (1 + a));
+  Vec<float> y = horner(w - 2.5f, 0x1.805c5ep+0, 0x1.f91ec6p-3, -0x1.11ca4ep-8, -0x1.48a6e4p-10, 0x1.ca7128p-13,
+                        -0x1.271020p-18, -0x1.d9a2b0p-19, 0x1.7112fap-22, 0x1.ea3956p-26);
+  if (Vec<int32_t> near = w >= 5; any(near)) {
+    Vec<float> ends = horner(sqrt(w) - 3, 0x1.6a9f00p+1, 0x1.006decp+0, 0x1.34ac52p-7, -0x1.f6a65cp-8, 0x1.800c6cp-8,
+                             -0x1.cc3c98p-9, 0x1.1ba000p-10, -0x1.b41b7ep-15);
+    y = near ? ends : y;
+  }
+  y = y * x;
   y = a == 1.0f ? copysign(splat(Ieee<float>::infinity), x) : y;
   return a <= 1.0f ? y : splat(Ieee<float>::nan);
 }
