@@ -53,13 +53,6 @@ inline void store_pairs(uint32_t* to, int64_t r, const Split& first, const Split
   put(2, pair(first.l, second.l));
 }
 
-inline void turn_tile(uint32_t* tile) {
-  Vec<float> x[kSide];
-  memcpy(x, tile, sizeof x);
-  transpose_lanes<float>(x);
-  memcpy(tile, x, sizeof x);
-}
-
 // Packs scale * x. Along: the depth runs along the rows of x, and tile i holds rows 16 i to 16 i + 15. Across: it runs
 // down the columns, and tile i holds columns. Turned: words are transposed. The left operand is packed along, or across
 // and turned; the right one across, or along and turned. Tiles beyond x are filled with zeros up to an even number.
@@ -70,18 +63,20 @@ bool pack_split(Matrix<const float> x, int64_t rows, int64_t columns, float scal
   Vec<float> probe{};
   const auto load_at = [&](int64_t i, int64_t j) {
     const int64_t n = i < rows ? least(columns - j, kSide) : 0;
-    const Vec<float> v = n >= kSide ? load(x.at(i, j)) : n > 0 ? load_n(x.at(i, j), n) : Vec<float>{};
-    const Split s = split(v * scale);
-    probe += bit_cast<Vec<float>>(s.h) * 0.0f;
-    return s;
+    const Vec<float> v = (n >= kSide ? load(x.at(i, j)) : n > 0 ? load_n(x.at(i, j), n) : Vec<float>{}) * scale;
+    probe += v * 0.0f;
+    return v;
   };
   for (int64_t i = 0; i < round_up(rows, kDeep); i += kHigh)
     for (int64_t j = 0; j < round_up(columns, kDeep); j += kWide) {
       uint32_t* tile = Across ? to.at(j / kWide, i / kHigh) : to.at(i / kHigh, j / kWide);
-      for (int64_t r = 0; r < kSide; ++r)
-        store_pairs(tile, r, load_at(i + r, j), Across ? load_at(i + r + kSide, j) : load_at(i + r, j + kSide));
-      if (Turned)
-        for (int part = 0; part < 3; ++part) turn_tile(tile + part * kTileWords);
+      Vec<float> first[kSide], second[kSide];
+      for (int64_t r = 0; r < kSide; ++r) {
+        first[r] = load_at(i + r, j);
+        second[r] = Across ? load_at(i + r + kSide, j) : load_at(i + r, j + kSide);
+      }
+      if (Turned) transpose_lanes<float>(first), transpose_lanes<float>(second);
+      for (int64_t r = 0; r < kSide; ++r) store_pairs(tile, r, split(first[r]), split(second[r]));
     }
   return !any(probe != probe);
 }
