@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kTileOut = 4, kTileIn = 6, kPoints = kTileIn * kTileIn;
 
-// One axis of a tile: B^T d, G w and A^T m, with d and m read and results written at a stride.
+// One axis of a tile: B^T d, G w and A^T m.
 template <class V> [[gnu::always_inline]] inline void transform_input(const V (&d)[6], V (&v)[6]) {
   constexpr float a = 0.75f, b = 1.5f, aa = a * a, bb = b * b;
   const V even_a = d[4] - d[2] * bb, odd_a = (d[3] - d[1] * bb) * a;
@@ -61,7 +61,7 @@ template <class T> struct WinogradPlan {
   static constexpr int64_t kFewTiles = 128;   // up to which filters are transformed as they are used
   static constexpr int64_t kLeastTiles = 48;  // of a block, to use a transformed filter for
   static constexpr int64_t kBytes = 1 << 20;  // of a block's transforms: they stay in the L2 cache
-  static constexpr int64_t kFilterBytes = 1 << 20;
+  static constexpr int64_t kFilterBytes = 1 << 19;
 
   const Problem& p;
   int64_t height, width;            // of the output
