@@ -80,7 +80,7 @@ template <class T> struct WinogradPlan {
   }
 
   // Two axes, kernels of 3x3, steps of one, and enough of everything to pay for the transforms: cycles by pair of
-  // channels, measured.
+  // channels, counted.
   static bool fits(const Problem& p) {
     const WindowAxis &d = p.axis[0], &h = p.axis[1], &w = p.axis[2];
     if (d.taps != 1 || d.in != 1 || d.out != 1 || d.pad != 0 || p.channels < 16 || p.rows < 16) return false;
