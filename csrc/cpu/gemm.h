@@ -12,21 +12,13 @@
 // a functor.
 #pragma once
 #include "core/parallel.h"
-#include "cpu/integers.h"
+#include "cpu/matrix.h"
 #include "cpu/scratch.h"
+#include "cpu/tiles.h"
 #include "cpu/vec.h"
 
 namespace gg::GG_ISA {
 namespace {
-
-// Element (i, j) lies at data[i * row + j * col].
-template <class T> struct Matrix {
-  T* data = nullptr;
-  int64_t row = 0, col = 0;
-  T* at(int64_t i, int64_t j) const { return data + i * row + j * col; }
-  Matrix block(int64_t i, int64_t j) const { return {at(i, j), row, col}; }
-  Matrix transposed() const { return {data, col, row}; }
-};
 
 // 24 accumulators of 32 registers, or 12 of 16: what is left holds a row of B and a broadcast element of A. Narrow
 // tiles are taller, so that as many sums are under way.
@@ -45,9 +37,6 @@ constexpr int64_t kThinRows = 4;           // rows of A up to which a product is
 constexpr int64_t kPieceFlops = 4000000;   // a piece of parallel work: 20 to 40 microseconds
 constexpr int64_t kLeastFlops = 500000;    // below twice this a second thread's help costs more than it brings
 constexpr int64_t kPieceElements = 65536;  // a piece of a product that is bound by reading B
-
-constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Into how many pieces to cut so much work. Small work makes 2 or 4 pieces, equal ones for two threads or four.
 inline int64_t pieces_of(double flops) {
@@ -217,36 +206,6 @@ inline int64_t tile_rows(int64_t left, bool tall) {
 template <class C> inline int64_t panel_vectors(int64_t columns) {
   int64_t vectors = ceil_div(columns, kLanes<C>);
   return vectors == kTileVectors + 1 ? (vectors + 1) / 2 : least(vectors, kTileVectors);
-}
-
-template <int... I> struct Lanes {};
-template <class C> using EveryLane = Lanes<__integer_pack(kLanes<C>)...>;
-
-// Of each pair of groups of D lanes, a keeps its first and takes b's first, b keeps its second and takes a's second.
-template <int D, class C, int... I> inline void exchange(Vec<C>& a, Vec<C>& b, Lanes<I...>) {
-  constexpr int L = kLanes<C>;
-  const Vec<C> first = __builtin_shufflevector(a, b, (I & D ? L + (I ^ D) : I)...);
-  b = __builtin_shufflevector(a, b, (I & D ? L + I : I ^ D)...);
-  a = first;
-}
-
-// The transpose of an L x L block of vectors, by log2 L rounds of exchanging halves.
-template <class C, int D = kLanes<C> / 2> [[gnu::always_inline]] inline void transpose_lanes(Vec<C> (&x)[kLanes<C>]) {
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes<C>; ++i)
-    if (!(i & D)) exchange<D, C>(x[i], x[i + D], EveryLane<C>{});
-  if constexpr (D > 1) transpose_lanes<C, D / 2>(x);
-}
-
-// Lane l of the result is the sum of the lanes of x[l].
-template <class C, int D = kLanes<C> / 2> [[gnu::always_inline]] inline Vec<C> sums_of(Vec<C> (&x)[kLanes<C>]) {
-#pragma GCC unroll 8
-  for (int i = 0; i < D; ++i) {
-    exchange<D, C>(x[i], x[i + D], EveryLane<C>{});
-    x[i] += x[i + D];
-  }
-  if constexpr (D > 1) return sums_of<C, D / 2>(x);
-  return x[0];
 }
 
 // to[p * width + j] = B(p, j) for p < depth and j < columns, zero for the other j < width; width is whole vectors.
@@ -472,7 +431,7 @@ void finish_block(int64_t i0, int64_t j0, int64_t rows, int64_t columns, Matrix<
                   Matrix<T> c) {
   constexpr int L = kLanes<C>;
   const bool turned = c.col != 1;
-  const Epilogue<C, T> turned_e{e.alpha, e.beta, e.d.transposed(), false};
+  const Epilogue<C, T> turned_e{e.alpha, e.beta, e.d.transposed(), e.accumulate};
   for (int64_t i = i0; i < i0 + rows; i += L) {
     const int64_t height = least(L, i0 + rows - i);
     for (int64_t j = j0; j < j0 + columns; j += L) {
@@ -490,6 +449,65 @@ void finish_block(int64_t i0, int64_t j0, int64_t rows, int64_t columns, Matrix<
     }
   }
 }
+
+#if defined(GG_TILES)
+constexpr int64_t kUnitRows = 64, kUnitColumns = 192;  // of C, a piece: its columns of B fit the L2
+
+// Whether a product is large enough to pay for splitting its operands: rough costs in ns, of a product's element and of
+// one of A, B and C.
+template <class T> bool suits_tiles(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b) {
+  if (!has_tiles() || (a.row != 1 && a.col != 1) || (b.row != 1 && b.col != 1)) return false;
+  return 0.005 > 0.35 / double(m) + 0.35 / double(n) + 0.2 / double(k);
+}
+
+// The whole product on the matrix unit, K blocks outermost. False where an operand is not finite: C must then be
+// computed in another way.
+template <class C>
+bool gemm_tiles(int64_t m, int64_t n, int64_t k, Matrix<const C> a, Matrix<const C> b, Epilogue<C, C> e, Matrix<C> c) {
+  const int64_t depth = round_up(ceil_div(k, ceil_div(k, 768)), kDeep), step = depth / kDeep * kSplitWords;
+  const int64_t a_units = ceil_div(m, kDeep), b_units = ceil_div(n, kDeep);
+  const Scratch<uint32_t> words(2 * (a_units + b_units) * step);
+  const SplitTiles<uint32_t> left{words.data(), step, kSplitWords}, right = left.block(2 * a_units, 0);
+  const Scratch<bool> finite(a_units + b_units);
+  const int64_t row_pieces = ceil_div(m, kUnitRows), column_pieces = ceil_div(n, kUnitColumns);
+  for (int64_t p0 = 0; p0 < k; p0 += depth) {
+    const int64_t now = least(depth, k - p0);
+    if (p0) e.accumulate = true;
+    parallel_for(a_units + b_units, ceil_div(1 << 15, kDeep * now), [&](int64_t begin, int64_t end) {
+      const TileRegisters registers;
+      for (int64_t u = begin; u < end; ++u) {
+        const int64_t i = u * kDeep, j = (u - a_units) * kDeep;
+        if (u < a_units)
+          finite[u] = pack_left(a.block(i, p0), least(kDeep, m - i), now, left.block(2 * u, 0));
+        else
+          finite[u] = pack_right(b.block(p0, j), now, least(kDeep, n - j), right.block(2 * (u - a_units), 0));
+      }
+    });
+    for (int64_t u = 0; u < a_units + b_units; ++u)
+      if (!finite[u]) return false;
+    // Whole blocks of a plain product go to C from the tile registers.
+    const bool plain = e.alpha == C(1) && (!e.d.data || e.accumulate) && c.col == 1;
+    parallel_for(row_pieces * column_pieces, 1, [&](int64_t begin, int64_t end) {
+      const TileRegisters registers;
+      alignas(64) C block[kDeep * kDeep];
+      for (int64_t piece = begin; piece < end; ++piece) {
+        const int64_t i0 = piece % row_pieces * kUnitRows, j0 = piece / row_pieces * kUnitColumns;
+        const int64_t i1 = least(m, i0 + kUnitRows), j1 = least(n, j0 + kUnitColumns);
+        for (int64_t i = i0; i < i1; i += kDeep)
+          for (int64_t j = j0; j < j1; j += kDeep) {
+            const int64_t rows = least(kDeep, i1 - i), columns = least(kDeep, j1 - j);
+            const bool direct = plain && rows == kDeep && columns == kDeep;
+            direct&& e.accumulate ? load_sums(c.at(i, j), c.row) : clear_sums();
+            multiply_sums(ceil_div(now, kDeep), left.block(i / kSide, 0), right.block(j / kSide, 0));
+            store_sums(direct ? c.at(i, j) : block, direct ? c.row : kDeep);
+            if (!direct) finish_block(i, j, rows, columns, Matrix<const C>{block - i * kDeep - j, kDeep, 1}, e, c);
+          }
+      }
+    });
+  }
+  return true;
+}
+#endif
 
 // The whole product, K blocks outermost. C's columns are dense, or its rows.
 template <class C, class T, class TC>
@@ -623,6 +641,10 @@ void gemm_thin(int64_t m, int64_t n, int64_t k, bool dots, Matrix<const T> a, Ma
 template <class C, class T, class TC>
 void gemm_of_shape(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Epilogue<C, TC> e,
                    Matrix<TC> c) {
+#if defined(GG_TILES)
+  if constexpr (sizeof(T) == sizeof(float) && sizeof(TC) == sizeof(float))
+    if (suits_tiles(m, n, k, a, b) && gemm_tiles(m, n, k, a, b, e, c)) return;
+#endif
   // Dot products are added up across lanes in the end, which a long K pays for.
   const bool dots =
       b.row == 1 && a.col == 1 && (b.col != 1 || n == 1) && (m == 1 || (k >= 4 * kLanes<C> && m <= 2 * kThinRows));

@@ -11,8 +11,7 @@
 // of 32, a word pairs element n of a block with element n + 16: two vectors make 16 words without a shuffle.
 #pragma once
 #include "core/kernels.h"
-#include "cpu/gemm.h"
-#include "cpu/vec.h"
+#include "cpu/matrix.h"
 
 namespace gg::GG_ISA {
 namespace {
@@ -81,6 +80,16 @@ bool pack_split(Matrix<const float> x, int64_t rows, int64_t columns, float scal
   return !any(probe != probe);
 }
 
+// The same for an operand of a product, by strides one of which is 1.
+inline bool pack_left(Matrix<const float> a, int64_t rows, int64_t depth, SplitTiles<uint32_t> to) {
+  return a.col == 1 ? pack_split<false, false>(a, rows, depth, 1, to)
+                    : pack_split<true, true>(a.transposed(), depth, rows, 1, to);
+}
+inline bool pack_right(Matrix<const float> b, int64_t depth, int64_t columns, SplitTiles<uint32_t> to) {
+  return b.col == 1 ? pack_split<true, false>(b, depth, columns, 1, to)
+                    : pack_split<false, true>(b.transposed(), columns, depth, 1, to);
+}
+
 // The eight tile registers, 16 rows of 64 bytes, for as long as this lives on the thread's stack. The unit takes
 // subnormal numbers for zero, and so do the vectors meanwhile: splitting small numbers would cost a hundred times as
 // much.
@@ -116,6 +125,66 @@ template <int T> [[gnu::always_inline]] inline void tile_store(void* p, int64_t 
 }
 template <int To, int A, int B> [[gnu::always_inline]] inline void tile_multiply() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(To), "i"(A), "i"(B));
+}
+
+// Registers 0 to 3 as two by two tiles of C, whose rows lie `stride` floats apart.
+inline void load_sums(const float* c, int64_t stride) {
+  const int64_t bytes = stride * int64_t(sizeof(float));
+  tile_load<0>(c, bytes);
+  tile_load<1>(c + kSide, bytes);
+  tile_load<2>(c + kSide * stride, bytes);
+  tile_load<3>(c + kSide * stride + kSide, bytes);
+}
+inline void store_sums(float* c, int64_t stride) {
+  const int64_t bytes = stride * int64_t(sizeof(float));
+  tile_store<0>(c, bytes);
+  tile_store<1>(c + kSide, bytes);
+  tile_store<2>(c + kSide * stride, bytes);
+  tile_store<3>(c + kSide * stride + kSide, bytes);
+}
+inline void clear_sums() {
+  tile_zero<0>();
+  tile_zero<1>();
+  tile_zero<2>();
+  tile_zero<3>();
+}
+
+// Registers 0 to 3 += two rows of tiles of A times two columns of B, over `blocks` of the depth. From one part of a sum
+// to the next only one operand changes, and it is loaded as soon as its last product has begun.
+inline void multiply_sums(int64_t blocks, SplitTiles<const uint32_t> a, SplitTiles<const uint32_t> b) {
+  constexpr int kH = 0, kM = kTileWords, kL = 2 * kTileWords;
+  const uint32_t *a0 = a.data, *a1 = a.data + a.row, *b0 = b.data, *b1 = b.data + b.row;
+  const auto turn_b = [&](int part) {  // multiplies, and has the next part of B then
+    tile_multiply<0, 4, 6>();
+    tile_multiply<2, 5, 6>();
+    tile_load<6>(b0 + part, 64);
+    tile_multiply<1, 4, 7>();
+    tile_multiply<3, 5, 7>();
+    tile_load<7>(b1 + part, 64);
+  };
+  const auto turn_a = [&](int part) {
+    tile_multiply<0, 4, 6>();
+    tile_multiply<1, 4, 7>();
+    tile_load<4>(a0 + part, 64);
+    tile_multiply<2, 5, 6>();
+    tile_multiply<3, 5, 7>();
+    tile_load<5>(a1 + part, 64);
+  };
+  for (int64_t p = 0; p < blocks; ++p, a0 += a.step, a1 += a.step, b0 += b.step, b1 += b.step) {
+    tile_load<4>(a0 + kL, 64);
+    tile_load<6>(b0 + kH, 64);
+    tile_load<5>(a1 + kL, 64);
+    tile_load<7>(b1 + kH, 64);
+    turn_a(kH);
+    turn_b(kL);
+    turn_b(kM);
+    turn_a(kM);
+    turn_b(kH);
+    tile_multiply<0, 4, 6>();
+    tile_multiply<2, 5, 6>();
+    tile_multiply<1, 4, 7>();
+    tile_multiply<3, 5, 7>();
+  }
 }
 
 // C = A B, or C += A B: rows x columns tiles, both even, over `blocks` of the depth. Rows of C lie `stride` floats
@@ -186,29 +255,8 @@ class TileQueue {
   static constexpr int kSteps = 6, kMost = 12;
 
   float* sums(const TileProduct& x) const { return x.c + i_ * kSide * x.stride + j_ * kSide; }
-  void begin(const TileProduct& x) const {
-    if (!x.accumulate) {
-      tile_zero<0>();
-      tile_zero<1>();
-      tile_zero<2>();
-      tile_zero<3>();
-      return;
-    }
-    const int64_t bytes = x.stride * int64_t(sizeof(float));
-    float *top = sums(x), *bottom = top + kSide * x.stride;
-    tile_load<0>(top, bytes);
-    tile_load<1>(top + kSide, bytes);
-    tile_load<2>(bottom, bytes);
-    tile_load<3>(bottom + kSide, bytes);
-  }
-  void end(const TileProduct& x) const {
-    const int64_t bytes = x.stride * int64_t(sizeof(float));
-    float *top = sums(x), *bottom = top + kSide * x.stride;
-    tile_store<0>(top, bytes);
-    tile_store<1>(top + kSide, bytes);
-    tile_store<2>(bottom, bytes);
-    tile_store<3>(bottom + kSide, bytes);
-  }
+  void begin(const TileProduct& x) const { x.accumulate ? load_sums(sums(x), x.stride) : clear_sums(); }
+  void end(const TileProduct& x) const { store_sums(sums(x), x.stride); }
 
   TileProduct queue_[kMost];
   int count_ = 0, now_ = 0, part_ = 0;
