@@ -325,6 +325,12 @@ void store_turned(const float* from, int64_t rows, int64_t n, const float* facto
     }
 }
 
+// dropout_tile, and 0 for the rows that fill the keys up to whole tiles: their weights are 0, and must stay so.
+void dropout_whole_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>& t, float* keep) {
+  dropout_tile(p, head_index, t, keep);
+  for (int64_t i = t.keys * t.width; i < round_up(t.keys, kDeep) * t.width; ++i) keep[i] = 0;
+}
+
 // How far scores may exceed the number m that is subtracted from them before m follows and the sums must shrink.
 constexpr float kSlack = 4;
 
@@ -334,7 +340,7 @@ bool weigh_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>
                 float* keep, SplitTiles<uint32_t> weights, TileQueue& queue) {
   const int64_t keys = round_up(t.keys, kDeep), queries = round_up(t.queries, kDeep);
   for (int64_t i = t.keys * t.width; i < keys * t.width; i += kSide) store(t.scores + i, splat(-kInfinity<float>));
-  if (p.dropout > 0) dropout_tile(p, head_index, t, keep);
+  if (p.dropout > 0) dropout_whole_tile(p, head_index, t, keep);
   Weaver weaver(queue, queries / kSide * (keys / 2 + keys / 8));
   bool rescale = false;
   for (int64_t q = 0; q < queries; q += kSide) {
@@ -688,7 +694,7 @@ void slope_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>
   const auto weight = tiles.weight(buffer, 0), slope = tiles.weight(buffer, 1), right = tiles.weight(buffer, 2);
   const int64_t keys = round_up(t.keys, kDeep), queries = round_up(t.queries, kDeep);
   for (int64_t i = t.keys * t.width; i < keys * t.width; i += kSide) store(t.scores + i, splat(-kInfinity<float>));
-  if (p.dropout > 0) dropout_tile(p, head_index, t, keep);
+  if (p.dropout > 0) dropout_whole_tile(p, head_index, t, keep);
   Weaver weaver(queue, keys / 2 * (queries / kDeep));
   for (int64_t q = 0; q < queries; q += kDeep)
     for (int64_t s = 0; s < keys; s += kDeep)
