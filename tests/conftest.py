@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+os.environ.setdefault("GLASSGRAD_POISON", "1")  # before the core is loaded: unwritten memory of the CPU holds NaNs
+
 import glassgrad as gg
 
 # Memory of simt can be touched by kernels and copies only, as a GPU's: read when simt is loaded.
