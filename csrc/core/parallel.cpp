@@ -32,18 +32,25 @@ struct Job {
   Piece piece;
   void* context;
   int64_t n, grain, pieces;
+  int threads;
 };
 
 // What threads poll, count and take from lies in cache lines of its own: polling the epoch must not delay those who
 // take pieces.
 constexpr size_t kLine = 64;
+
+// Pieces [pieces * t / threads, pieces * (t + 1) / threads) are thread t's: run after run it touches the same part of
+// an array, which its own cache then holds. It takes them from the front; whoever has no more of its own, from the
+// back.
+struct alignas(kLine) Share { std::atomic<uint64_t> taken{0}; };  // from the front; from the back in the upper half
+
 struct Pool {
   std::mutex owner;  // held by the thread whose job it is
   std::atomic<bool> failed{false};
   alignas(kLine) std::atomic<uint32_t> epoch{0};  // odd while a job is open
   Job job{};                                      // read by those who saw the epoch change, so in its line
-  alignas(kLine) std::atomic<int64_t> next{0};    // the next piece to take
-  alignas(kLine) std::atomic<int> inside{0};      // workers that joined and have not left
+  Share shares[kMaxThreads];
+  alignas(kLine) std::atomic<int> inside{0};  // workers that joined and have not left
   alignas(kLine) std::atomic<int> sleepers{0};
   std::exception_ptr error;
   std::mutex error_mutex;
@@ -62,18 +69,25 @@ void futex_wake_all(std::atomic<uint32_t>& word) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
 }
 
-int64_t next_piece(Pool& p) { return p.next.fetch_add(1, std::memory_order_relaxed); }
-
-// Piece i, then pieces from the counter until none is left.
-void take_pieces(Pool& p, const Job& job, int64_t i) {
+// All pieces of `thread`, then what others have not begun.
+void take_pieces(Pool& p, const Job& job, int thread) {
   in_piece = true;
-  for (; i < job.pieces && !p.failed.load(std::memory_order_relaxed); i = next_piece(p)) {
-    int64_t begin = i * job.grain, end = begin + job.grain < job.n ? begin + job.grain : job.n;
-    try {
-      job.piece(job.context, begin, end);
-    } catch (...) {
-      std::lock_guard<std::mutex> lock(p.error_mutex);
-      if (!p.failed.exchange(true)) p.error = std::current_exception();
+  for (int k = 0; k < job.threads; ++k) {
+    const int owner = (thread + k) % job.threads;
+    const int64_t first = job.pieces * owner / job.threads, last = job.pieces * (owner + 1) / job.threads;
+    std::atomic<uint64_t>& taken = p.shares[owner].taken;
+    while (!p.failed.load(std::memory_order_relaxed)) {
+      const uint64_t before = taken.fetch_add(k == 0 ? 1 : uint64_t(1) << 32, std::memory_order_relaxed);
+      const int64_t front = int64_t(before & 0xffffffff), back = int64_t(before >> 32);
+      if (front + back >= last - first) break;
+      const int64_t i = k == 0 ? first + front : last - 1 - back;
+      int64_t begin = i * job.grain, end = begin + job.grain < job.n ? begin + job.grain : job.n;
+      try {
+        job.piece(job.context, begin, end);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(p.error_mutex);
+        if (!p.failed.exchange(true)) p.error = std::current_exception();
+      }
     }
   }
   in_piece = false;
@@ -99,7 +113,7 @@ void work(Pool* p, int id) {
     // both sides are sequentially consistent: either this thread sees the job closed, or the caller sees this thread
     // inside. So p->job is read only while it is open, and written only while nobody is inside.
     p->inside.fetch_add(1);
-    if (p->epoch.load() == now) take_pieces(*p, p->job, next_piece(*p));
+    if (p->epoch.load() == now) take_pieces(*p, p->job, id + 1);
     p->inside.fetch_sub(1);
   }
 }
@@ -157,18 +171,17 @@ void set_region_hooks(RegionHooks h) { hooks = h; }
 
 void parallel_pieces(int64_t n, int64_t grain, Piece piece, void* context) {
   if (n <= 0) return;
-  Job job{piece, context, n, grain, (n + grain - 1) / grain};
+  Job job{piece, context, n, grain, (n + grain - 1) / grain, num_threads()};
   if (job.pieces == 1 || in_piece) return run_in_order(job);
   Region region;
-  int threads = num_threads();
   Pool& p = *pool;
-  if (threads == 1 || !p.owner.try_lock()) return run_in_order(job);
+  if (job.threads == 1 || job.pieces > INT32_MAX || !p.owner.try_lock()) return run_in_order(job);
   std::lock_guard<std::mutex> unlock(p.owner, std::adopt_lock);
-  start_workers(p, threads - 1);
+  start_workers(p, job.threads - 1);
   p.job = job;
   p.failed = false;
-  p.next.store(1, std::memory_order_relaxed);  // the first piece is the caller's
-  p.epoch.fetch_add(1);                        // odd: open
+  for (int t = 0; t < job.threads; ++t) p.shares[t].taken.store(0, std::memory_order_relaxed);
+  p.epoch.fetch_add(1);  // odd: open
   if (p.sleepers.load() > 0) futex_wake_all(p.epoch);
   take_pieces(p, job, 0);
   p.epoch.fetch_add(1);  // even: closed, nobody joins any more

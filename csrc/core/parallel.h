@@ -1,9 +1,9 @@
 // parallel_for: one late-join thread pool.
 //
 // The range [0, n) is cut into pieces of `grain`, by size and never by thread count, so whatever a piece computes is
-// bitwise the same for any number of threads. The caller takes pieces from a shared counter like every worker and waits
-// only for workers that joined. A call from inside a piece, or while another thread uses the pool, runs its pieces in
-// order.
+// bitwise the same for any number of threads. Each thread, the caller among them, has a share of the pieces, then helps
+// with what others have not begun; the caller waits only for workers that joined. A call from inside a piece, or while
+// another thread uses the pool, runs its pieces in order.
 #pragma once
 #include <stdint.h>
 
