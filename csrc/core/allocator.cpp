@@ -21,7 +21,8 @@ constexpr size_t kHugePage = size_t(2) << 20;
 constexpr int kClasses = 64 * 4;
 constexpr int64_t kCacheSlack = int64_t(256) << 20;  // the cache may hold this much more than was ever in use at once
 
-// GLASSGRAD_POISON=1: memory that nobody has written, or that was given back, holds NaNs, so that tests show who reads it.
+// GLASSGRAD_POISON=1: memory that nobody has written, or that was given back, holds NaNs, so that tests show who reads
+// it.
 const bool poison = [] {
   const char* text = getenv("GLASSGRAD_POISON");
   return text && *text == '1';
