@@ -1,7 +1,8 @@
-"""Convolutions of 3x3 in tiles (Winograd): sizes that reach every remainder, non-finite values, bits and errors."""
+"""Convolutions by Winograd and on the matrix unit: sizes for every remainder, non-finite values, bits and errors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,3 +143,79 @@ def test_error_is_near_that_of_plain_sums() -> None:
     y = conv.expected()[0]
     error = as_float64(conv.forward()) - y
     assert np.sqrt((error**2).mean()) <= 1e-6 * np.sqrt((y**2).mean())
+
+
+class Window(NamedTuple):
+    """A convolution of any kernel and stride, large enough for the matrix unit (tiles_cpu.h)."""
+
+    batch: int
+    channels: int
+    rows: int
+    size: tuple[int, ...]
+    kernel: int = 3
+    stride: int = 2
+    padding: int = 1
+    dilation: int = 1
+    groups: int = 1
+
+    def operands(self, dtype: Any) -> tuple[gg.Tensor, gg.Tensor, gg.Tensor]:
+        r = np.random.default_rng(5)
+        axes, reach = len(self.size), self.dilation * (self.kernel - 1) + 1
+        out = [(n + 2 * self.padding - reach) // self.stride + 1 for n in self.size]
+        x = r.standard_normal((self.batch, self.channels, *self.size))
+        w = r.standard_normal((self.rows, self.channels // self.groups, *[self.kernel] * axes))
+        dy = r.standard_normal((self.batch, self.rows, *out))
+        return gg.tensor(x, dtype=dtype), gg.tensor(w, dtype=dtype), gg.tensor(dy, dtype=dtype)
+
+    def run(self, x: gg.Tensor, w: gg.Tensor, dy: gg.Tensor) -> tuple[gg.Tensor, gg.Tensor]:
+        axes = len(self.size)
+        how = ([self.stride] * axes, [self.padding] * axes, [self.dilation] * axes, self.groups)
+        bias = gg.tensor(np.linspace(-1, 1, self.rows), dtype=x.dtype)
+        return core.conv_forward(x, w, bias, *how), core.conv_data_grad(dy, w, None, list(self.size), *how)
+
+
+WINDOWS = [
+    Window(3, 64, 64, (29, 30)),
+    Window(5, 50, 70, (27, 31)),
+    Window(2, 130, 34, (38, 41), kernel=5, stride=1, padding=2),
+    Window(3, 64, 40, (32, 33), kernel=4),
+    Window(2, 128, 192, (40, 36), groups=2),
+    Window(2, 40, 64, (33, 34), stride=1, padding=2, dilation=2),
+    Window(64, 64, 64, (7, 8)),
+    Window(4, 64, 96, (600,), kernel=7, stride=3),
+    Window(2, 32, 64, (9, 20, 21)),
+]
+
+
+@pytest.mark.parametrize("case", WINDOWS, ids=str)
+def test_windows_under_every_isa(case: Window, isas: list[str], set_isa: Callable[[str], None]) -> None:
+    expected = case.run(*case.operands(gg.float64))
+    for name in isas:
+        set_isa(name)
+        for found, right in zip(case.run(*case.operands(gg.float32)), expected, strict=True):
+            check(found, right.numpy(), TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("case", [WINDOWS[1], WINDOWS[2], WINDOWS[4]], ids=str)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_windows_around_what_is_not_finite(case: Window, value: float, where: int) -> None:
+    operands = list(case.operands(gg.float32))
+    operands[where] = gg.tensor(*changed(operands[where], value))
+    expected = case.run(*[t.to(gg.float64) for t in operands])
+    for found, right in zip(case.run(*operands), expected, strict=True):
+        np.testing.assert_allclose(found.numpy(), right.numpy(), 1e-4, 1e-3)
+
+
+@pytest.mark.parametrize("case", WINDOWS, ids=str)
+def test_bits_of_windows_do_not_depend_on_threads(case: Window) -> None:
+    operands, before = case.operands(gg.float32), gg.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 3):
+            gg.set_num_threads(threads)
+            results.append(case.run(*operands))
+    finally:
+        gg.set_num_threads(before)
+    for one, three in zip(*results, strict=True):
+        np.testing.assert_array_equal(one.numpy(), three.numpy())

@@ -24,6 +24,7 @@ template <class W> struct SplitTiles {
   W* data;
   int64_t row, step;
   W* at(int64_t i, int64_t p) const { return data + i * row + p * step; }
+  static constexpr int64_t part = kTileWords, bytes = 64;  // from h to m to l; of a tile's row
   SplitTiles block(int64_t i, int64_t p) const { return {at(i, p), row, step}; }
   operator SplitTiles<const W>() const { return {data, row, step}; }
 };
@@ -151,35 +152,36 @@ inline void clear_sums() {
 
 // Registers 0 to 3 += two rows of tiles of A times two columns of B, over `blocks` of the depth. From one part of a sum
 // to the next only one operand changes, and it is loaded as soon as its last product has begun.
-inline void multiply_sums(int64_t blocks, SplitTiles<const uint32_t> a, SplitTiles<const uint32_t> b) {
-  constexpr int kH = 0, kM = kTileWords, kL = 2 * kTileWords;
-  const uint32_t *a0 = a.data, *a1 = a.data + a.row, *b0 = b.data, *b1 = b.data + b.row;
+template <class Right> inline void multiply_sums(int64_t blocks, SplitTiles<const uint32_t> a, const Right& b) {
+  const uint32_t *a0 = a.data, *a1 = a.data + a.row, *b0 = nullptr, *b1 = nullptr;
   const auto turn_b = [&](int part) {  // multiplies, and has the next part of B then
     tile_multiply<0, 4, 6>();
     tile_multiply<2, 5, 6>();
-    tile_load<6>(b0 + part, 64);
+    tile_load<6>(b0 + part * b.part, b.bytes);
     tile_multiply<1, 4, 7>();
     tile_multiply<3, 5, 7>();
-    tile_load<7>(b1 + part, 64);
+    tile_load<7>(b1 + part * b.part, b.bytes);
   };
   const auto turn_a = [&](int part) {
     tile_multiply<0, 4, 6>();
     tile_multiply<1, 4, 7>();
-    tile_load<4>(a0 + part, 64);
+    tile_load<4>(a0 + part * a.part, 64);
     tile_multiply<2, 5, 6>();
     tile_multiply<3, 5, 7>();
-    tile_load<5>(a1 + part, 64);
+    tile_load<5>(a1 + part * a.part, 64);
   };
-  for (int64_t p = 0; p < blocks; ++p, a0 += a.step, a1 += a.step, b0 += b.step, b1 += b.step) {
-    tile_load<4>(a0 + kL, 64);
-    tile_load<6>(b0 + kH, 64);
-    tile_load<5>(a1 + kL, 64);
-    tile_load<7>(b1 + kH, 64);
-    turn_a(kH);
-    turn_b(kL);
-    turn_b(kM);
-    turn_a(kM);
-    turn_b(kH);
+  for (int64_t p = 0; p < blocks; ++p, a0 += a.step, a1 += a.step) {
+    b0 = b.at(0, p);
+    b1 = b.at(1, p);
+    tile_load<4>(a0 + 2 * a.part, 64);
+    tile_load<6>(b0, b.bytes);
+    tile_load<5>(a1 + 2 * a.part, 64);
+    tile_load<7>(b1, b.bytes);
+    turn_a(0);
+    turn_b(2);
+    turn_b(1);
+    turn_a(1);
+    turn_b(0);
     tile_multiply<0, 4, 6>();
     tile_multiply<2, 5, 6>();
     tile_multiply<1, 4, 7>();

@@ -6,8 +6,8 @@
 // gaps between the rows would waste much work (tiny images), a tile's pixels are packed side by side first. Register
 // tiles after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008); shifts in place of
 // im2col after Anderson et al., "Low-memory GEMM-based convolution algorithms for deep neural networks" (2017).
-// Forward and data gradient of 1x1 kernels are products without shifts, those of 3x3 ones Winograd's
-// (winograd_cpu.h).
+// Forward and data gradient of 1x1 kernels are products without shifts, those of 3x3 ones Winograd's (winograd_cpu.h);
+// what is left of float32 takes the matrix unit where there is one (tiles_cpu.h).
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "cpu/gemm.h"
@@ -15,6 +15,7 @@
 #include "cpu/scratch.h"
 #include "ops/conv/conv.h"
 #include "ops/conv/problem_cpu.h"
+#include "ops/conv/tiles_cpu.h"
 #include "ops/conv/winograd_cpu.h"
 #include "ops/conv/winograd_weight_cpu.h"
 
@@ -25,35 +26,9 @@ namespace {
 constexpr bool kManyRegisters = GG_VECTOR_BYTES == 64;
 constexpr int kRows = kManyRegisters ? 8 : 4;
 constexpr int kWide = 3;
-constexpr int kWideThin = 6;           // for one or two output channels (depthwise)
-constexpr int64_t kPassDepth = 640;    // rows of k per pass: a panel of A stays in the L1 cache
-constexpr int64_t kCache = 640 << 10;  // bytes of phase lines per task: L2
-constexpr int64_t kPackFor = 1024;     // pixels that pay for packing the weights
-constexpr int64_t kTaskFlops = 4 << 20;
-
-// How the pixels are cut into tasks: `images` whole images each, or `lines` outputs of the outermost axis of one image.
-struct Blocks {
-  int64_t images, lines, count;
-  int at;
-
-  // least and most: positions of a block, to fill register tiles and to fit the cache; wanted: blocks to keep cores
-  // busy.
-  Blocks(const Windows& w, int64_t batch, int64_t least, int64_t most, int64_t wanted) {
-    at = 0;
-    while (at < 2 && w.axis[at].length() == 1) ++at;
-    lines = w.axis[at].out;
-    images = larger(batch / wanted, ceil_div(least, w.image));
-    images = larger(1, smaller(smaller(images, batch), most / w.image));
-    if (w.image > most || (batch < wanted && w.image >= 2 * least)) {
-      const int64_t one = larger(1, w.image / w.pitch[at]), halo = w.axis[at].max_shift();
-      int64_t fit = smaller(most / one - halo, ceil_div(lines, ceil_div(wanted, batch)));
-      fit = larger(fit, larger(2 * halo, ceil_div(least, one)));  // what is computed outweighs what is copied again
-      if (fit < lines) lines = ceil_div(lines, ceil_div(lines, fit));
-    }
-    count = parts(w) * ceil_div(batch, images);
-  }
-  int64_t parts(const Windows& w) const { return ceil_div(w.axis[at].out, lines); }
-};
+constexpr int kWideThin = 6;         // for one or two output channels (depthwise)
+constexpr int64_t kPassDepth = 640;  // rows of k per pass: a panel of A stays in the L1 cache
+constexpr int64_t kPackFor = 1024;   // pixels that pay for packing the weights
 
 // The left factor: row i of column k lies at data + i*row + k*step.
 template <class C> struct Left {
@@ -105,36 +80,6 @@ void multiply(int64_t rows, int64_t wide, int64_t depth, Left<C> a, const C* b, 
     case 2: return multiply_rows<C, 2, kRows>(rows, depth, a, b, offset, c, first);
     case 3: return multiply_rows<C, 3, kRows>(rows, depth, a, b, offset, c, first);
     default: return multiply_rows<C, kWideThin, 2>(rows, depth, a, b, offset, c, first);
-  }
-}
-
-// y[0..n) = c + bias, rounded to T. The last whole vector overlaps its neighbour instead of leaving a remainder.
-template <class T, class C> inline void store_run(const C* c, C bias, T* y, int64_t n) {
-  constexpr int L = kLanes<C>;
-  const Vec<C> b = splat(bias);
-  if (n < L) return store_n(y, load_n(c, n) + b, n);
-  for (int64_t i = 0; i < n; i += L) {
-    const int64_t at = smaller(i, n - L);
-    store(y + at, load(c + at) + b);
-  }
-}
-
-template <class T, class C>
-void store_tile(const Run* run, const Run* end, int64_t step, const C* c, int64_t rows, int64_t width, const T* bias,
-                T* y, int64_t y_channel) {
-  while (run < end) {
-    const int64_t at = run->at, to = run->y;
-    int64_t n = run->count;
-    for (++run; run < end && step == 1 && run->at == at + n && run->y == to + n; ++run) n += run->count;
-    for (int64_t i = 0; i < rows; ++i) {
-      const C b = bias ? load1(bias + i) : C(0);
-      const C* from = c + i * width + at;
-      T* out = y + i * y_channel + to;
-      if (step == 1)
-        store_run(from, b, out, n);
-      else
-        for (int64_t j = 0; j < n; ++j) store1(out + j * step, from[j] + b);
-    }
   }
 }
 
@@ -365,6 +310,10 @@ template <class T> void multiply_problem(Problem p, const T* x, const T* w, cons
     if (is_pointwise(p)) return multiply_pointwise(p, x, w, bias, y);
     if (WinogradPlan<T>::fits(p) && WinogradPlan<T>(p).multiply(x, w, bias, y)) return;
   }
+#if defined(GG_TILES)
+  if constexpr (std::is_same_v<T, float>)
+    if (TiledConv::fits(p) && TiledConv(p).multiply(x, w, bias, y)) return;
+#endif
   multiply_shifted(p, x, w, bias, y);
 }
 
