@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,21 +57,41 @@ def cache_bytes() -> tuple[int, int]:
     return sizes.get("2", 1 << 20), sizes.get("3", 32 << 20)
 
 
-def program(isa: str) -> Path:
-    """limits.cpp, compiled once for this machine and source."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
-    if compiler is None:
+def processor() -> str:
+    """The processor's name."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def compiler() -> str:
+    """The machine's C++ compiler."""
+    found = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    if found is None:
         raise RuntimeError("the machine's limits need a C++ compiler: install one or set CXX")
-    flags = ["-O3", "-std=c++17", "-pthread", *FLAGS[isa]]
-    name = hashlib.sha256(SOURCE.read_bytes() + " ".join([compiler, *flags]).encode()).hexdigest()[:16]
+    return found
+
+
+def compiled(sources: Sequence[Path], flags: Sequence[str]) -> Path:
+    """What the compiler makes of the sources: once for this machine, these flags and all that is included."""
+    command = [compiler(), *flags, *map(str, sources)]
+    text = subprocess.run([*command, "-E"], check=True, capture_output=True).stdout
+    name = hashlib.sha256(text + " ".join(command).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"glassgrad-bench-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     binary = folder / name
     if not binary.exists():
         fresh = binary.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, *flags, str(SOURCE), "-o", str(fresh)], check=True)
+        subprocess.run([*command, "-o", str(fresh)], check=True)
         fresh.replace(binary)
     return binary
+
+
+def program(isa: str) -> Path:
+    """limits.cpp, compiled."""
+    return compiled([SOURCE], ["-O3", "-std=c++17", "-pthread", *FLAGS[isa]])
 
 
 def measure(threads: int, isa: str = "native") -> Limits:

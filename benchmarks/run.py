@@ -26,6 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 import measure  # noqa: E402
 import worker  # noqa: E402
+from limits import processor  # noqa: E402
 from steps import NoCounterpart  # noqa: E402
 
 BUDGET = 3.0  # seconds of one case's rounds
@@ -166,15 +167,6 @@ def memory_of(case: Any, libraries: list[str], threads: int) -> dict[str, int]:
             found[library] = process.answer
             process.close()
     return found
-
-
-def processor() -> str:
-    """The processor's name."""
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def machine(isa: str) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Every rung of benchmarks/ladder is right on simt, in every order of threads, and moves less than the one below."""
+"""Every rung of benchmarks/ladder is right, on simt in every order of threads, and better than the one below."""
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import re
 import sys
@@ -13,12 +12,13 @@ import pytest
 
 from glassgrad.testing import simt
 
-FILE = Path(__file__).parent.parent / "benchmarks" / "ladder" / "run.py"
-spec = importlib.util.spec_from_file_location("ladder", FILE)
-assert spec is not None and spec.loader is not None
-ladder: Any = importlib.util.module_from_spec(spec)
-sys.modules["ladder"] = ladder  # its dataclasses look themselves up
-spec.loader.exec_module(ladder)
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "benchmarks" / "ladder"
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import limits  # noqa: E402
+from benchmarks.ladder import cpu  # noqa: E402
+from benchmarks.ladder import run as ladder  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +26,30 @@ def functions() -> dict[str, Any]:
     return dict(zip([r.name for r in ladder.RUNGS], ladder.compiled(ladder.RUNGS, "simt"), strict=True))
 
 
-def test_every_file_is_a_rung_with_a_line_in_readme() -> None:
-    files = {f.stem for f in FILE.parent.glob("*.cu")}
-    assert files == {r.name for r in ladder.RUNGS}
-    assert files == set(
-        re.findall(r"^\| \[\d\]\((\w+)\.cu\) \|", (FILE.parent / "README.md").read_text(), re.MULTILINE)
-    )
+@pytest.fixture(scope="module")
+def cpu_functions() -> dict[str, Any]:
+    try:
+        limits.compiler()
+    except RuntimeError as error:
+        pytest.skip(f"rungs on the CPU are compiled when they are asked for: {error}")
+    return dict(zip([r.name for r in cpu.RUNGS], cpu.compiled(cpu.RUNGS), strict=True))
 
 
-def test_figures_of_a_gpu_go_into_their_cells(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("files", "rungs"), [("*.cu", ladder.RUNGS), ("cpu/*.cpp", cpu.RUNGS)], ids=["gpu", "cpu"])
+def test_every_file_is_a_rung_with_a_line_in_readme(files: str, rungs: list[Any]) -> None:
+    names = {f.stem for f in FOLDER.glob(files)}
+    assert names == {r.name for r in rungs}
+    link = re.escape(files).replace(r"\*", r"(\w+)")
+    assert names == set(re.findall(rf"^\| \[\d\]\({link}\) \|", (FOLDER / "README.md").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("link", ["(matmul_2_coalesced.cu)", "(cpu/matmul_2_rows.cpp)"])
+def test_figures_go_into_their_cells(tmp_path: Path, link: str) -> None:
     copy = tmp_path / "README.md"
-    copy.write_text((FILE.parent / "README.md").read_text())
-    result = {"rung": "matmul_2_coalesced", "tflops": 1.234, "share": 0.5, "rival": "PyTorch 2"}
-    ladder.fill_readme([result], copy)
+    copy.write_text((FOLDER / "README.md").read_text())
+    ladder.fill_readme([{"rung": "this", "rate": 1.234, "share": 0.5, "rival": "PyTorch 2"}], copy, link)
     lines = [line for line in copy.read_text().splitlines() if "1.23, 50% of PyTorch |" in line]
-    assert len(lines) == 1 and "(matmul_2_coalesced.cu)" in lines[0]
+    assert len(lines) == 1 and link in lines[0]
 
 
 @pytest.mark.parametrize("schedule", ["forward", "reverse", "random"])
@@ -57,3 +66,16 @@ def test_traffic_falls(functions: dict[str, Any], name: str) -> None:
     moved = [ladder.traffic(r, functions[r.name], 128)["moved"] for r in rungs]
     assert all(after <= 1.01 * before for before, after in itertools.pairwise(moved)), moved
     assert moved[-1] < moved[0] / 100, moved
+
+
+@pytest.mark.parametrize("rung", cpu.RUNGS, ids=lambda r: f"cpu/{r.name}")
+def test_agrees_with_float64_on_the_cpu(cpu_functions: dict[str, Any], rung: Any) -> None:
+    cpu.check(rung, cpu_functions[rung.name])
+
+
+def test_the_last_rung_on_the_cpu_is_faster(cpu_functions: dict[str, Any]) -> None:
+    for name in cpu.CHECKED:
+        rungs = [r.name for r in cpu.RUNGS if r.ladder == name]
+        functions = {r: cpu_functions[r] for r in (rungs[0], rungs[-1])}
+        times = cpu.take_turns(functions, cpu.make_problem(name, 256))
+        assert 5 * min(times[rungs[-1]]) < min(times[rungs[0]]), times

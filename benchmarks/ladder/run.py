@@ -258,7 +258,7 @@ def show_times(rungs: Sequence[Rung], functions: Sequence[Any], size: int | None
             "dtype": rung.dtype,
             "sizes": list(problem.sizes),
         }
-        result |= source | {"seconds": own, "tflops": rate}
+        result |= source | {"seconds": own, "rate": rate}
         share = ""
         if other is not None:
             theirs = seconds(other[1])
@@ -266,48 +266,59 @@ def show_times(rungs: Sequence[Rung], functions: Sequence[Any], size: int | None
             share = f"{theirs / own:10.1%}"
         results.append(result)
         print(f"{rung.name:26}{rung.idea:40}{rung.dtype:>9}{own * 1e3:10.3f}{rate:10.1f}{share}", flush=True)
+    stem = f"ladder_{re.sub('[^a-z0-9]+', '_', gpu.lower())}"
+    results = keep(results, gpu, stem)
+    draw(results, gpu, "TFLOP/s; the line is PyTorch or CuPy in the same precision", stem)
+    if size is None:
+        fill_readme(results, HERE / "README.md", "({}.cu)")
+
+
+def keep(results: Sequence[dict[str, Any]], machine: str, stem: str) -> list[dict[str, Any]]:
+    """Results join those of other rungs in benchmarks/results; all that are there then."""
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"ladder_{re.sub('[^a-z0-9]+', '_', gpu.lower())}.json"
+    file = RESULTS / f"{stem}.json"
     kept = json.loads(file.read_text())["rungs"] if file.exists() else []
     fresh = {r["rung"] for r in results}
-    results = sorted([r for r in kept if r["rung"] not in fresh] + results, key=lambda r: r["rung"])
-    file.write_text(json.dumps({"gpu": gpu, "rungs": results}, indent=1) + "\n")
+    merged = sorted([r for r in kept if r["rung"] not in fresh] + list(results), key=lambda r: r["rung"])
+    file.write_text(json.dumps({"machine": machine, "rungs": merged}, indent=1) + "\n")
     print(f"kept in {file}")
-    draw(results, gpu, file.with_suffix(".png"))
-    if size is None:
-        fill_readme(results, HERE / "README.md")
+    return merged
 
 
 def shown(result: dict[str, Any]) -> str:
-    share = f", {result['share']:.0%} of {result['rival'].split()[0]}" if "share" in result else ""
-    return f"{result['tflops']:.3g}{share}"
+    """A rate and its share of the rival's."""
+    if "share" not in result:
+        return f"{result['rate']:.3g}"
+    digits = 0 if result["share"] > 0.1 else 1
+    return f"{result['rate']:.3g}, {result['share']:.{digits}%} of {result['rival'].split()[0]}"
 
 
-def fill_readme(results: Sequence[dict[str, Any]], file: Path) -> None:
-    """Figures into the last column of README's tables."""
+def fill_readme(results: Sequence[dict[str, Any]], file: Path, link: str) -> None:
+    """Figures into the last column of the lines of README's tables that have a rung's link."""
     text = file.read_text()
     for r in results:
-        text = re.sub(rf"(\({r['rung']}\.cu\).*\| )[^|\n]*( \|)$", rf"\g<1>{shown(r)}\g<2>", text, flags=re.MULTILINE)
+        line = rf"({re.escape(link.format(r['rung']))}.*\| )[^|\n]*( \|)$"
+        text = re.sub(line, rf"\g<1>{shown(r)}\g<2>", text, flags=re.MULTILINE)
     file.write_text(text)
 
 
-def draw(results: Sequence[dict[str, Any]], gpu: str, file: Path) -> None:
-    """A bar for each rung, where matplotlib is there."""
+def draw(results: Sequence[dict[str, Any]], machine: str, label: str, stem: str) -> None:
+    """A bar for each rung and a line for what it is compared with, where matplotlib is there."""
     try:
         plot = importlib.import_module("matplotlib.pyplot")
     except ImportError:
         return
     figure, axes = plot.subplots(figsize=(9, 0.4 * len(results) + 1.2), layout="constrained")
-    axes.barh([r["rung"] for r in results], [r["tflops"] for r in results], color="tab:blue")
+    axes.barh([r["rung"] for r in results], [r["rate"] for r in results], color="tab:blue")
     for i, r in enumerate(results):
         share = r.get("share", 1)
         if "share" in r:
-            axes.plot([r["tflops"] / share] * 2, [i - 0.4, i + 0.4], color="black")
-        axes.text(max(r["tflops"], r["tflops"] / share), i, f" {shown(r)}", va="center")
+            axes.plot([r["rate"] / share] * 2, [i - 0.4, i + 0.4], color="black")
+        axes.text(max(r["rate"], r["rate"] / share), i, f" {shown(r)}", va="center")
     axes.invert_yaxis()
-    axes.margins(x=0.15)
-    axes.set(xlabel="TFLOP/s; the line is PyTorch or CuPy in the same precision", title=gpu)
-    figure.savefig(file, dpi=120)
+    axes.margins(x=0.3)
+    axes.set(xlabel=label, title=machine)
+    figure.savefig(RESULTS / f"{stem}.png", dpi=120)
 
 
 def main() -> None:
