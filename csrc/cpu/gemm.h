@@ -12,9 +12,11 @@
 // a functor.
 #pragma once
 #include "core/parallel.h"
+#include "cpu/integers.h"
 #include "cpu/matrix.h"
 #include "cpu/scratch.h"
 #include "cpu/tiles.h"
+#include "cpu/transpose.h"
 #include "cpu/vec.h"
 
 namespace gg::GG_ISA {
@@ -109,7 +111,7 @@ template <class C, class T> inline Vec<C> load_strided(const T* p, int64_t strid
   if (stride == 1) return n >= kLanes<C> ? load(p) : load_n(p, n);
   if (stride == 0) return splat(load1(p));
   Vec<C> v{};
-  for (int64_t i = 0; i < least(n, kLanes<C>); ++i) v[i] = load1(p + i * stride);
+  for (int64_t i = 0; i < smaller(n, kLanes<C>); ++i) v[i] = load1(p + i * stride);
   return v;
 }
 
@@ -199,13 +201,13 @@ template <int V = kTileVectors, class F>
 inline int64_t tile_rows(int64_t left, bool tall) {
   if (tall && left >= kTallRows) return kTallRows;
   if (tall && left != 9 && left >= 8) return 8;
-  return left == 7 || left == 8 ? 4 : least(left, kTileRows);
+  return left == 7 || left == 8 ? 4 : smaller(left, kTileRows);
 }
 
 // Width in vectors of the panel that begins where `columns` columns are left: full, or two halves rather than a sliver.
 template <class C> inline int64_t panel_vectors(int64_t columns) {
   int64_t vectors = ceil_div(columns, kLanes<C>);
-  return vectors == kTileVectors + 1 ? (vectors + 1) / 2 : least(vectors, kTileVectors);
+  return vectors == kTileVectors + 1 ? (vectors + 1) / 2 : smaller(vectors, kTileVectors);
 }
 
 // to[p * width + j] = B(p, j) for p < depth and j < columns, zero for the other j < width; width is whole vectors.
@@ -224,13 +226,13 @@ template <class C, class T> void pack_panel(Matrix<const T> b, int64_t depth, in
     return;
   }
   for (int64_t j = 0; j < width; j += L) {
-    const int64_t n = least(L, columns - j);
+    const int64_t n = smaller(L, columns - j);
     const Matrix<const T> from = b.block(0, j);
     C* out = to + j;
     int64_t p = 0;
     if (b.row == 1)
       for (; p < depth; p += L) {
-        const int64_t rows = least(L, depth - p);
+        const int64_t rows = smaller(L, depth - p);
         Vec<C> x[L];
         if (n == L && rows == L)
 #pragma GCC unroll 16
@@ -241,7 +243,7 @@ template <class C, class T> void pack_panel(Matrix<const T> b, int64_t depth, in
         else
 #pragma GCC unroll 16
           for (int l = 0; l < L; ++l) x[l] = l < n ? load_n(from.at(p, l), rows) : Vec<C>{};
-        transpose_lanes<C>(x);
+        transpose_square<C>(x);
         if (rows == L)
 #pragma GCC unroll 16
           for (int l = 0; l < L; ++l) store(out + (p + l) * width, x[l]);
@@ -252,6 +254,15 @@ template <class C, class T> void pack_panel(Matrix<const T> b, int64_t depth, in
       }
     for (; p < depth; ++p)
       for (int l = 0; l < L; ++l) out[p * width + l] = l < n ? load1(from.at(p, l)) : C(0);
+  }
+}
+
+// The panels of B's columns from `begin` to `end` of `columns`, one after the other.
+template <class C, class T>
+void pack_panels(Matrix<const T> b, int64_t depth, int64_t begin, int64_t end, int64_t columns, C* to) {
+  for (int64_t j = begin, width; j < end; j += width, to += width * depth) {
+    width = panel_vectors<C>(columns - j) * kLanes<C>;
+    pack_panel<C>(b.block(0, j), depth, columns - j, width, to);
   }
 }
 
@@ -287,8 +298,8 @@ void multiply_block(int64_t rows, int64_t columns, int64_t depth, Matrix<const C
   }
 }
 
-// The same for rows >= kTileRows: panel by panel, each read in place by the first tile,
-// which leaves it in `packed` (depth x kTileColumns) for the others.
+// The same for rows >= kTileRows: panel by panel, each read in place by the first tile, which leaves it in `packed`
+// (depth x kTileColumns) for the others.
 template <class C, class T>
 void multiply_packing(int64_t rows, int64_t columns, int64_t depth, Matrix<const C> a, Matrix<const C> b, C* packed,
                       const Epilogue<C, T>& e, Matrix<T> c, int64_t i0, int64_t j0) {
@@ -306,8 +317,8 @@ void multiply_packing(int64_t rows, int64_t columns, int64_t depth, Matrix<const
       });
       done = kTileRows;
     }
-    multiply_block(rows - done, least(left, width), depth, a.block(done, 0), Matrix<const C>{packed, 0, 1}, true, e, c,
-                   i0 + done, j0 + j);
+    multiply_block(rows - done, smaller(left, width), depth, a.block(done, 0), Matrix<const C>{packed, 0, 1}, true, e,
+                   c, i0 + done, j0 + j);
     j += width;
   }
 }
@@ -319,10 +330,10 @@ void thin_rows(int64_t columns, int64_t depth, Matrix<const T> a, Matrix<const T
                Matrix<TC> c, int64_t j0) {
   constexpr int L = kLanes<C>, kUnroll = 4, kChunk = 16384 / (int(sizeof(C)) * R) / L * L;
   for (int64_t begin = 0; begin < columns; begin += kChunk) {
-    int64_t n = least(kChunk, columns - begin);
+    int64_t n = smaller(kChunk, columns - begin);
     alignas(64) C sums[R][kChunk] = {};
     for (int64_t p = 0; p < depth; p += kUnroll) {
-      int64_t taken = least(kUnroll, depth - p);
+      int64_t taken = smaller(kUnroll, depth - p);
       C x[R][kUnroll];
       const T* row[kUnroll];
       for (int u = 0; u < kUnroll; ++u) {
@@ -359,7 +370,7 @@ void thin_dots(int64_t columns, int64_t depth, Matrix<const T> a, Matrix<const T
   constexpr int kRounded = (R * J + L - 1) / L * L;
   constexpr int64_t kAhead = 1024 / sizeof(T);  // a line is fetched this far ahead: columns are streams of their own
   for (int64_t j = 0; j < columns; j += J) {
-    const int64_t n = least(J, columns - j);
+    const int64_t n = smaller(J, columns - j);
     Vec<C> sums[R][J] = {};
     const T* column[J];
     for (int l = 0; l < J; ++l) column[l] = b.at(0, j0 + j + (l < n ? l : 0));
@@ -383,7 +394,7 @@ void thin_dots(int64_t columns, int64_t depth, Matrix<const T> a, Matrix<const T
       Vec<C> x[L];
 #pragma GCC unroll 16
       for (int l = 0; l < L; ++l) x[l] = s + l < R * J ? sums[(s + l) / J % R][(s + l) % J] : Vec<C>{};
-      store(totals + s, sums_of<C>(x));
+      store(totals + s, sum_each<C>(x));
     }
     for (int r = 0; r < R; ++r)
       for (int l = 0; l < n; ++l) {
@@ -433,13 +444,13 @@ void finish_block(int64_t i0, int64_t j0, int64_t rows, int64_t columns, Matrix<
   const bool turned = c.col != 1;
   const Epilogue<C, T> turned_e{e.alpha, e.beta, e.d.transposed(), e.accumulate};
   for (int64_t i = i0; i < i0 + rows; i += L) {
-    const int64_t height = least(L, i0 + rows - i);
+    const int64_t height = smaller(L, i0 + rows - i);
     for (int64_t j = j0; j < j0 + columns; j += L) {
-      const int64_t width = least(L, j0 + columns - j);
+      const int64_t width = smaller(L, j0 + columns - j);
       Vec<C> x[L];
 #pragma GCC unroll 16
       for (int l = 0; l < L; ++l) x[l] = l < height ? load_strided<C>(sums.at(i + l, j), 1, width) : Vec<C>{};
-      if (turned) transpose_lanes<C>(x);
+      if (turned) transpose_square<C>(x);
 #pragma GCC unroll 16
       for (int l = 0; l < L; ++l) {
         Vec<C> one[1][1] = {{x[l]}};
@@ -451,7 +462,8 @@ void finish_block(int64_t i0, int64_t j0, int64_t rows, int64_t columns, Matrix<
 }
 
 #if defined(GG_TILES)
-constexpr int64_t kUnitRows = 64, kUnitColumns = 192;  // of C, a piece: its columns of B fit the L2
+constexpr int64_t kUnitDepth = 768;                    // K block; of it B's columns of a piece fit the L2
+constexpr int64_t kUnitRows = 64, kUnitColumns = 192;  // of C, a piece
 
 // Whether a product is large enough to pay for splitting its operands: rough costs in ns, of a product's element and of
 // one of A, B and C.
@@ -460,44 +472,46 @@ template <class T> bool suits_tiles(int64_t m, int64_t n, int64_t k, Matrix<cons
   return 0.005 > 0.35 / double(m) + 0.35 / double(n) + 0.2 / double(k);
 }
 
-// The whole product on the matrix unit, K blocks outermost. False where an operand is not finite: C must then be
-// computed in another way.
+// The whole product on the matrix unit, K blocks outermost; C's columns are dense. False where an operand is not
+// finite: C must then be computed in another way.
 template <class C>
 bool gemm_tiles(int64_t m, int64_t n, int64_t k, Matrix<const C> a, Matrix<const C> b, Epilogue<C, C> e, Matrix<C> c) {
-  const int64_t depth = round_up(ceil_div(k, ceil_div(k, 768)), kDeep), step = depth / kDeep * kSplitWords;
+  const int64_t depth = round_up(ceil_div(k, ceil_div(k, kUnitDepth)), kDeep), step = depth / kDeep * kSplitWords;
   const int64_t a_units = ceil_div(m, kDeep), b_units = ceil_div(n, kDeep);
   const Scratch<uint32_t> words(2 * (a_units + b_units) * step);
   const SplitTiles<uint32_t> left{words.data(), step, kSplitWords}, right = left.block(2 * a_units, 0);
   const Scratch<bool> finite(a_units + b_units);
   const int64_t row_pieces = ceil_div(m, kUnitRows), column_pieces = ceil_div(n, kUnitColumns);
   for (int64_t p0 = 0; p0 < k; p0 += depth) {
-    const int64_t now = least(depth, k - p0);
+    const int64_t now = smaller(depth, k - p0);
     if (p0) e.accumulate = true;
     parallel_for(a_units + b_units, ceil_div(1 << 15, kDeep * now), [&](int64_t begin, int64_t end) {
       const TileRegisters registers;
       for (int64_t u = begin; u < end; ++u) {
         const int64_t i = u * kDeep, j = (u - a_units) * kDeep;
         if (u < a_units)
-          finite[u] = pack_left(a.block(i, p0), least(kDeep, m - i), now, left.block(2 * u, 0));
+          finite[u] = pack_left(a.block(i, p0), smaller(kDeep, m - i), now, left.block(2 * u, 0));
         else
-          finite[u] = pack_right(b.block(p0, j), now, least(kDeep, n - j), right.block(2 * (u - a_units), 0));
+          finite[u] = pack_right(b.block(p0, j), now, smaller(kDeep, n - j), right.block(2 * (u - a_units), 0));
       }
     });
-    for (int64_t u = 0; u < a_units + b_units; ++u)
-      if (!finite[u]) return false;
+    if (!all_of(finite, a_units + b_units)) return false;
     // Whole blocks of a plain product go to C from the tile registers.
-    const bool plain = e.alpha == C(1) && (!e.d.data || e.accumulate) && c.col == 1;
+    const bool plain = e.alpha == C(1) && (!e.d.data || e.accumulate);
     parallel_for(row_pieces * column_pieces, 1, [&](int64_t begin, int64_t end) {
       const TileRegisters registers;
       alignas(64) C block[kDeep * kDeep];
       for (int64_t piece = begin; piece < end; ++piece) {
         const int64_t i0 = piece % row_pieces * kUnitRows, j0 = piece / row_pieces * kUnitColumns;
-        const int64_t i1 = least(m, i0 + kUnitRows), j1 = least(n, j0 + kUnitColumns);
+        const int64_t i1 = smaller(m, i0 + kUnitRows), j1 = smaller(n, j0 + kUnitColumns);
         for (int64_t i = i0; i < i1; i += kDeep)
           for (int64_t j = j0; j < j1; j += kDeep) {
-            const int64_t rows = least(kDeep, i1 - i), columns = least(kDeep, j1 - j);
+            const int64_t rows = smaller(kDeep, i1 - i), columns = smaller(kDeep, j1 - j);
             const bool direct = plain && rows == kDeep && columns == kDeep;
-            direct&& e.accumulate ? load_sums(c.at(i, j), c.row) : clear_sums();
+            if (direct && e.accumulate)
+              load_sums(c.at(i, j), c.row);
+            else
+              clear_sums();
             multiply_sums(ceil_div(now, kDeep), left.block(i / kSide, 0), right.block(j / kSide, 0));
             store_sums(direct ? c.at(i, j) : block, direct ? c.row : kDeep);
             if (!direct) finish_block(i, j, rows, columns, Matrix<const C>{block - i * kDeep - j, kDeep, 1}, e, c);
@@ -525,66 +539,59 @@ void gemm_panels(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<cons
   if constexpr (!kWiden)
     if (a_in_place && c.col == 1 && pieces == 1 && round_up(n, kLanes<C>) * k <= kSmall) {
       alignas(64) C small[kSmall];
-      for (int64_t j = 0; j < n;) {
-        const int64_t width = panel_vectors<C>(n - j) * kLanes<C>;
-        pack_panel<C>(b.block(0, j), k, n - j, width, small + j * k);
-        j += width;
-      }
+      pack_panels<C>(b, k, 0, n, n, small);
       return multiply_block(m, n, k, a, Matrix<const C>{small, 0, 1}, true, e, c);
     }
 
   const int64_t deepest = n <= 2 * kTileColumns<C> ? 2 * kDepth : kDepth;
   const int64_t depth = round_up(ceil_div(k, ceil_div(k, deepest)), 8);
   // Where there are columns enough, each piece has some for itself and packs them, for all rows, while it multiplies.
-  const bool packing = !kWiden && !b_near && b.col == 1 && m >= kTileRows &&
-                       (m <= kFewRows || (m <= kPassingRows && n / kTileColumns<C> >= least(pieces / 3, kManyPanels)));
+  const bool packing =
+      !kWiden && !b_near && b.col == 1 && m >= kTileRows &&
+      (m <= kFewRows || (m <= kPassingRows && n / kTileColumns<C> >= smaller(pieces / 3, kManyPanels)));
   const bool b_in_place = b_near || packing;
 
   // A piece is a block of C: columns that fit the L2, and as many rows as make the wanted number of pieces.
   int64_t column_pieces = ceil_div(n, kBlockColumns);
-  if (packing || m <= 4 * kTileRows) column_pieces = most(column_pieces, least(pieces, n / kTileColumns<C>));
-  column_pieces = most(1, column_pieces);
+  if (packing || m <= 4 * kTileRows) column_pieces = larger(column_pieces, smaller(pieces, n / kTileColumns<C>));
+  column_pieces = larger(1, column_pieces);
   const int64_t piece_columns = round_up(ceil_div(n, column_pieces), kTileColumns<C>);
   // The last piece takes a last vector along: a panel of five is cut into three and two.
-  column_pieces = most(1, ceil_div(n - kLanes<C>, piece_columns));
+  column_pieces = larger(1, ceil_div(n - kLanes<C>, piece_columns));
   // A C that is turned is stored along its rows, whole cache lines of them.
   const int64_t unit = c.col == 1 ? kTallRows : 4 * kTallRows;
   const int64_t wanted = packing ? 1 : ceil_div(pieces, column_pieces);
-  const int64_t piece_rows = packing ? m : most(unit, least(round_up(ceil_div(m, wanted), unit), 96));
+  const int64_t piece_rows = packing ? m : larger(unit, smaller(round_up(ceil_div(m, wanted), unit), 96));
   const int64_t row_pieces = ceil_div(m, piece_rows);
 
   // Sums that cannot be kept in C itself between K blocks, or not yet as they lie there.
   const bool staged = c.col != 1 || (sizeof(TC) != sizeof(C) && k > depth);
   const Scratch<C> sums(staged ? m * n : 0);
   Epilogue<C, C> plain{};
-  const int64_t a_width = round_up(least(k, depth), kLanes<C>),
-                panels = most(1, ceil_div(n - kLanes<C>, kTileColumns<C>));
+  const int64_t a_width = round_up(smaller(k, depth), kLanes<C>),
+                panels = larger(1, ceil_div(n - kLanes<C>, kTileColumns<C>));
   const Scratch<C> a_packed(a_in_place ? 0 : m * a_width);
-  const Scratch<C> b_packed(b_in_place ? 0 : round_up(n, kLanes<C>) * least(k, depth));
+  const Scratch<C> b_packed(b_in_place ? 0 : round_up(n, kLanes<C>) * smaller(k, depth));
 
   for (int64_t p0 = 0; p0 < k; p0 += depth) {
-    const int64_t now = least(depth, k - p0);
+    const int64_t now = smaller(depth, k - p0);
     if (p0) e.accumulate = plain.accumulate = true;
     const int64_t b_blocks = b_in_place ? 0 : panels, a_blocks = a_in_place ? 0 : ceil_div(m, kTileColumns<C>);
     parallel_for(b_blocks + a_blocks, ceil_div(1 << 15, kTileColumns<C> * now), [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block)
         if (block < b_blocks) {
-          const int64_t stop = block == b_blocks - 1 ? n : (block + 1) * kTileColumns<C>;
-          for (int64_t j = block * kTileColumns<C>; j < stop;) {
-            const int64_t width = panel_vectors<C>(n - j) * kLanes<C>;
-            pack_panel<C>(b.block(p0, j), now, n - j, width, b_packed.data() + j * now);
-            j += width;
-          }
+          const int64_t j = block * kTileColumns<C>, stop = block == b_blocks - 1 ? n : j + kTileColumns<C>;
+          pack_panels<C>(b.block(p0, 0), now, j, stop, n, b_packed.data() + j * now);
         } else {  // rows of A, row-major
           const int64_t i = (block - b_blocks) * kTileColumns<C>;
-          pack_panel<C>(a.block(i, p0), least(kTileColumns<C>, m - i), now, a_width, a_packed.data() + i * a_width);
+          pack_panel<C>(a.block(i, p0), smaller(kTileColumns<C>, m - i), now, a_width, a_packed.data() + i * a_width);
         }
     });
     parallel_for(row_pieces * column_pieces, 1, [&](int64_t begin, int64_t end) {
       const Scratch<C> panel(packing ? kTileColumns<C> * now : 0);
       for (int64_t piece = begin; piece < end; ++piece) {
         const int64_t i0 = piece % row_pieces * piece_rows, j0 = piece / row_pieces * piece_columns;
-        const int64_t rows = least(piece_rows, m - i0);
+        const int64_t rows = smaller(piece_rows, m - i0);
         const int64_t columns = piece / row_pieces == column_pieces - 1 ? n - j0 : piece_columns;
         Matrix<const C> left{a_packed.data() + i0 * a_width, a_width, 1}, right{b_packed.data() + j0 * now, 0, 1};
         if constexpr (!kWiden) {
@@ -620,7 +627,7 @@ void gemm_thin(int64_t m, int64_t n, int64_t k, bool dots, Matrix<const T> a, Ma
   const int64_t grain = round_up(ceil_div(n, pieces), dots ? 8 : 512);
   parallel_for(n, grain, [&](int64_t begin, int64_t end) {
     // Columns that stay in L1 between the passes of more than kThinRows rows.
-    const int64_t chunk = m <= kThinRows ? end - begin : most(8, 8192 / k / 8 * 8);
+    const int64_t chunk = m <= kThinRows ? end - begin : larger(8, 8192 / k / 8 * 8);
     for (int64_t j = begin; j < end; j += chunk)
       for (int64_t i = 0; i < m;) {
         const int64_t rows = m <= kThinRows || i ? m - i : ceil_div(m, 2);
@@ -628,9 +635,9 @@ void gemm_thin(int64_t m, int64_t n, int64_t k, bool dots, Matrix<const T> a, Ma
         if (e.d.data) here.d = e.d.block(i, 0);
         dispatch_tile<int(kThinRows), 1>(rows, 1, [&]<int R, int V>() {
           if (dots)
-            thin_dots<R>(least(chunk, end - j), k, a.block(i, 0), b, here, c.block(i, 0), j);
+            thin_dots<R>(smaller(chunk, end - j), k, a.block(i, 0), b, here, c.block(i, 0), j);
           else
-            thin_rows<R>(least(chunk, end - j), k, a.block(i, 0), b, here, c.block(i, 0), j);
+            thin_rows<R>(smaller(chunk, end - j), k, a.block(i, 0), b, here, c.block(i, 0), j);
         });
         i += rows;
       }
@@ -666,7 +673,7 @@ void gemm_by_chunks(int64_t m, int64_t n, int64_t k, int64_t chunk, Matrix<const
   Scratch<C> sums(chunks * m * n);
   parallel_for(chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s)
-      gemm_of_shape<C>(m, n, least(chunk, k - s * chunk), a.block(0, s * chunk), b.block(s * chunk, 0),
+      gemm_of_shape<C>(m, n, smaller(chunk, k - s * chunk), a.block(0, s * chunk), b.block(s * chunk, 0),
                        Epilogue<C, C>{}, Matrix<C>{sums.data() + s * m * n, n, 1});
   });
   parallel_for(m, ceil_div(1 << 15, n * chunks), [&](int64_t begin, int64_t end) {

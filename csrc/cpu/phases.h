@@ -17,8 +17,6 @@ namespace {
 
 constexpr bool kMasks = GG_VECTOR_BYTES == 64;  // load_n and store_n are single instructions
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t divisor(int64_t a, int64_t b) {  // the greatest common one
   while (b) {
     const int64_t r = a % b;
@@ -141,17 +139,6 @@ template <class C, int... i> inline Vec<C> zip_low(Vec<C> a, Vec<C> b, std::inte
 }
 template <class C, int... i> inline Vec<C> zip_high(Vec<C> a, Vec<C> b, std::integer_sequence<int, i...>) {
   return __builtin_shufflevector(a, b, (i / 2 + i % 2 * kLanes<C> + kLanes<C> / 2)...);
-}
-
-// Lane i of the result is what f makes of v[i]'s lanes, halving.
-template <class C, class F> inline Vec<C> reduce_each(Vec<C> (&v)[kLanes<C>], const F& f) {
-  constexpr auto lanes = std::make_integer_sequence<int, kLanes<C>>();
-#pragma GCC unroll 4
-  for (int half = kLanes<C> / 2; half; half /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i)
-      v[i] = f(zip_low<C>(v[i], v[i + half], lanes), zip_high<C>(v[i], v[i + half], lanes));
-  return v[0];
 }
 
 // y[i] = x[i * stride]

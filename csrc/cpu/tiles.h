@@ -11,7 +11,10 @@
 // of 32, a word pairs element n of a block with element n + 16: two vectors make 16 words without a shuffle.
 #pragma once
 #include "core/kernels.h"
+#include "cpu/integers.h"
 #include "cpu/matrix.h"
+#include "cpu/scratch.h"
+#include "cpu/transpose.h"
 
 namespace gg::GG_ISA {
 namespace {
@@ -45,12 +48,12 @@ inline Split split(Vec<float> x) {
 }
 // The lower halves are zero, but for subnormal numbers.
 inline Words pair(Words first, Words second) { return (first >> 16) | (second & 0xffff0000); }
-// Row r of the tiles h, m and l at `to`.
-inline void store_pairs(uint32_t* to, int64_t r, const Split& first, const Split& second) {
-  const auto put = [&](int part, Words x) { memcpy(to + part * kTileWords + r * kSide, &x, sizeof x); };
+// A row of h at `to`, of m and l `part` words and twice as many behind it.
+inline void store_pairs(uint32_t* to, int64_t part, const Split& first, const Split& second) {
+  const auto put = [&](int64_t at, Words x) { memcpy(to + at, &x, sizeof x); };
   put(0, pair(first.h, second.h));
-  put(1, pair(first.m, second.m));
-  put(2, pair(first.l, second.l));
+  put(part, pair(first.m, second.m));
+  put(2 * part, pair(first.l, second.l));
 }
 
 // Packs scale * x. Along: the depth runs along the rows of x, and tile i holds rows 16 i to 16 i + 15. Across: it runs
@@ -62,7 +65,7 @@ bool pack_split(Matrix<const float> x, int64_t rows, int64_t columns, float scal
   constexpr int64_t kHigh = Across ? kDeep : kSide, kWide = Across ? kSide : kDeep;
   Vec<float> probe{};
   const auto load_at = [&](int64_t i, int64_t j) {
-    const int64_t n = i < rows ? least(columns - j, kSide) : 0;
+    const int64_t n = i < rows ? smaller(columns - j, kSide) : 0;
     const Vec<float> v = (n >= kSide ? load(x.at(i, j)) : n > 0 ? load_n(x.at(i, j), n) : Vec<float>{}) * scale;
     probe += v * 0.0f;
     return v;
@@ -75,10 +78,16 @@ bool pack_split(Matrix<const float> x, int64_t rows, int64_t columns, float scal
         first[r] = load_at(i + r, j);
         second[r] = Across ? load_at(i + r + kSide, j) : load_at(i + r, j + kSide);
       }
-      if (Turned) transpose_lanes<float>(first), transpose_lanes<float>(second);
-      for (int64_t r = 0; r < kSide; ++r) store_pairs(tile, r, split(first[r]), split(second[r]));
+      if (Turned) transpose_square<float>(first), transpose_square<float>(second);
+      for (int64_t r = 0; r < kSide; ++r) store_pairs(tile + r * kSide, kTileWords, split(first[r]), split(second[r]));
     }
   return !any(probe != probe);
+}
+
+inline bool all_of(const Scratch<bool>& flags, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    if (!flags[i]) return false;
+  return true;
 }
 
 // The same for an operand of a product, by strides one of which is 1.

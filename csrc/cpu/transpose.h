@@ -1,33 +1,42 @@
-// Square blocks transposed in registers by log2(n) perfect shuffles of their rows (Eklundh 1972).
+// Square blocks of n rows of n lanes in registers, transposed or reduced row by row: log2(n) rounds in which rows
+// exchange halves, then quarters, and so on (Eklundh 1972).
 #pragma once
 #include "cpu/vec.h"
 
 namespace gg::GG_ISA {
 namespace {
 
-template <int bytes> struct lane_index;
-template <> struct lane_index<1> { using type = int8_t; };
-template <> struct lane_index<2> { using type = int16_t; };
-template <> struct lane_index<4> { using type = int32_t; };
-template <> struct lane_index<8> { using type = int64_t; };
+template <int... I> struct Lanes {};
 
-// Rows n/2 apart are interleaved log2(n) times, which is a transpose.
-template <class T, int n> inline void transpose_square(typename Packed<T, n>::type (&a)[n]) {
-  using V = typename Packed<T, n>::type;
-  using I = typename Packed<typename lane_index<sizeof(T)>::type, n>::type;
-  I low, high;  // the shuffles' lane numbers: 0, n, 1, n + 1, ... and the upper half alike
-  for (int i = 0; i < n; ++i) {
-    low[i] = i / 2 + i % 2 * n;
-    high[i] = i / 2 + n / 2 + i % 2 * n;
+// Of each pair of groups of D lanes, a keeps its first and takes b's first, b keeps its second and takes a's second.
+template <int D, class V, int... I> [[gnu::always_inline]] inline void exchange(V& a, V& b, Lanes<I...>) {
+  constexpr int n = sizeof...(I);
+  const V first = __builtin_shufflevector(a, b, (I & D ? n + (I ^ D) : I)...);
+  b = __builtin_shufflevector(a, b, (I & D ? n + I : I ^ D)...);
+  a = first;
+}
+
+template <class T, int n = kLanes<T>, int D = n / 2>
+[[gnu::always_inline]] inline void transpose_square(typename Packed<T, n>::type (&x)[n]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < n; ++i)
+    if (!(i & D)) exchange<D>(x[i], x[i + D], Lanes<__integer_pack(n)...>{});
+  if constexpr (D > 1) transpose_square<T, n, D / 2>(x);
+}
+
+// Lane i of the result is what f makes of the lanes of x[i], its halves first.
+template <class C, int D = kLanes<C> / 2, class F>
+[[gnu::always_inline]] inline Vec<C> reduce_each(Vec<C> (&x)[kLanes<C>], const F& f) {
+#pragma GCC unroll 8
+  for (int i = 0; i < D; ++i) {
+    exchange<D>(x[i], x[i + D], Lanes<__integer_pack(kLanes<C>)...>{});
+    x[i] = f(x[i], x[i + D]);
   }
-  V b[n];
-  for (int step = 1; step < n; step *= 2) {
-    for (int i = 0; i < n / 2; ++i) {
-      b[2 * i] = __builtin_shuffle(a[i], a[i + n / 2], low);
-      b[2 * i + 1] = __builtin_shuffle(a[i], a[i + n / 2], high);
-    }
-    for (int i = 0; i < n; ++i) a[i] = b[i];
-  }
+  if constexpr (D > 1) return reduce_each<C, D / 2>(x, f);
+  return x[0];
+}
+template <class C> [[gnu::always_inline]] inline Vec<C> sum_each(Vec<C> (&x)[kLanes<C>]) {
+  return reduce_each<C>(x, [](Vec<C> a, Vec<C> b) { return a + b; });
 }
 
 }  // namespace

@@ -58,19 +58,21 @@ template <class C> void mask_tile(const AttentionProblem& p, int64_t batch, int6
     }
   }
   if (p.causal)
-    for (int64_t s = most(0, t.q0 - t.s0); s < t.keys; ++s) {
-      const int64_t hidden = least(t.s0 + s - t.q0, t.width);  // queries before this key
+    for (int64_t s = larger(0, t.q0 - t.s0); s < t.keys; ++s) {
+      const int64_t hidden = smaller(t.s0 + s - t.q0, t.width);  // queries before this key
       int64_t q = 0;
       for (; q + L <= hidden; q += L) store(t.at(s, q), splat(-kInfinity<C>));
       for (; q < hidden; ++q) *t.at(s, q) = -kInfinity<C>;
     }
 }
 
+template <class C> void clear(C* to, int64_t n) { memset(static_cast<void*>(to), 0, size_t(n) * sizeof(C)); }
+
 // keep(s, q) = 1 / (1 - dropout), or 0 with probability dropout. Four keys under one query share a block of random
 // words.
 template <class C> void dropout_tile(const AttentionProblem& p, int64_t head_index, const Tile<C>& t, C* keep) {
   const C up = p.dropout < 1 ? C(1 / (1 - p.dropout)) : C(0);
-  const uint32_t dropped = uint32_t(most(0, least(0xffffffff, int64_t(p.dropout * 0x1p32))));
+  const uint32_t dropped = uint32_t(larger(0, smaller(0xffffffff, int64_t(p.dropout * 0x1p32))));
   for (int64_t s = 0; s < t.keys; s += 4) {
     const uint64_t first = p.offset + uint64_t((head_index * ceil_div(p.s, 4) + (t.s0 + s) / 4) * p.l + t.q0);
     uint32_t words[4][kQueries];
@@ -82,13 +84,13 @@ template <class C> void dropout_tile(const AttentionProblem& p, int64_t head_ind
       words[2][q] = block.c2;
       words[3][q] = block.c3;
     }
-    for (int64_t w = 0; w < least(4, t.keys - s); ++w)
+    for (int64_t w = 0; w < smaller(4, t.keys - s); ++w)
       for (int64_t q = 0; q < t.width; ++q) keep[(s + w) * t.width + q] = words[w][q] < dropped ? C(0) : up;
   }
 }
 
 // How many keys the queries up to `end` see.
-int64_t visible_keys(const AttentionProblem& p, int64_t end) { return p.causal ? least(p.s, end) : p.s; }
+int64_t visible_keys(const AttentionProblem& p, int64_t end) { return p.causal ? smaller(p.s, end) : p.s; }
 
 // Scale Q^T of a block of queries, packed for multiply_block.
 template <class C> void pack_queries(Matrix<const C> q, int64_t depth, int64_t queries, C scale, C* to) {
@@ -126,7 +128,7 @@ template <class C>
 void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, Matrix<C> out, C* stats,
             const ForwardScratch<C>& scratch) {
   constexpr int L = kLanes<C>;
-  const int64_t queries = least(kQueries, p.l - q0), width = round_up(queries, L);
+  const int64_t queries = smaller(kQueries, p.l - q0), width = round_up(queries, L);
   const int64_t kv_head = head / (p.heads / p.kv_heads);
   const Matrix<const C> k = rows_of<C>(p.k, p.k_strides, batch, kv_head),
                         v = rows_of<C>(p.v, p.v_strides, batch, kv_head);
@@ -140,7 +142,7 @@ void attend(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, 
 
   const int64_t visible = visible_keys(p, q0 + queries);
   for (int64_t s0 = 0; s0 < visible; s0 += kKeys) {
-    const int64_t keys = least(kKeys, visible - s0);
+    const int64_t keys = smaller(kKeys, visible - s0);
     multiply_block(keys, width, p.e, k.block(s0, 0), q_packed, true, Epilogue<C, C>{}, Matrix<C>{scores, width, 1});
     const Tile<C> tile{s0, keys, q0, queries, width, scores};
     mask_tile(p, batch, head, tile, scratch.bias.data());
@@ -192,7 +194,7 @@ void attend_few(const AttentionProblem& p, int64_t batch, int64_t head, Matrix<C
   for (int64_t i = 0; i < kThinRows; ++i) m[i] = -kInfinity<C>, l[i] = 0;
   const int64_t visible = visible_keys(p, p.l);
   for (int64_t s0 = 0; s0 < visible; s0 += kMost) {
-    const int64_t keys = least(kMost, visible - s0);
+    const int64_t keys = smaller(kMost, visible - s0);
     Epilogue<C, C> scaled, add;
     scaled.alpha = C(p.scale);
     add.accumulate = s0 > 0;
@@ -266,7 +268,7 @@ class PackedKeys {
     const int64_t work = kTileKeys * (p.e + p.f);
     parallel_for(heads * chunks_, (1 << 15) / work + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t s0 = i % chunks_ * kTileKeys, head = first + i / chunks_, keys = least(kTileKeys, p.s - s0);
+        const int64_t s0 = i % chunks_ * kTileKeys, head = first + i / chunks_, keys = smaller(kTileKeys, p.s - s0);
         const auto k = rows_of<float>(p.k, p.k_strides, head / p.kv_heads, head % p.kv_heads);
         const auto v = rows_of<float>(p.v, p.v_strides, head / p.kv_heads, head % p.kv_heads);
         const bool k_finite = pack_split<false, false>(k.block(s0, 0), keys, p.e, 1, k_tiles(i));
@@ -316,8 +318,8 @@ void store_turned(const float* from, int64_t rows, int64_t n, const float* facto
     for (int64_t j = 0; j < n; j += kSide) {
       Vec<float> x[kSide];
       for (int64_t r = 0; r < kSide; ++r) x[r] = load(from + (j + r) * kQueries + i) * load(factors + i);
-      transpose_lanes<float>(x);
-      for (int64_t r = 0; r < least(kSide, rows - i); ++r)
+      transpose_square<float>(x);
+      for (int64_t r = 0; r < smaller(kSide, rows - i); ++r)
         if (n - j >= kSide)
           store(to.at(i + r, j), x[r]);
         else
@@ -325,10 +327,13 @@ void store_turned(const float* from, int64_t rows, int64_t n, const float* facto
     }
 }
 
-// dropout_tile, and 0 for the rows that fill the keys up to whole tiles: their weights are 0, and must stay so.
-void dropout_whole_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>& t, float* keep) {
+// The rows that fill the keys up to whole tiles weigh nothing. With dropout its factors, 0 for these rows.
+void complete_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>& t, float* keep) {
+  const int64_t begin = t.keys * t.width, end = round_up(t.keys, kDeep) * t.width;
+  for (int64_t i = begin; i < end; ++i) t.scores[i] = -kInfinity<float>;
+  if (p.dropout == 0) return;
   dropout_tile(p, head_index, t, keep);
-  for (int64_t i = t.keys * t.width; i < round_up(t.keys, kDeep) * t.width; ++i) keep[i] = 0;
+  clear(keep + begin, end - begin);
 }
 
 // How far scores may exceed the number m that is subtracted from them before m follows and the sums must shrink.
@@ -339,8 +344,7 @@ constexpr float kSlack = 4;
 bool weigh_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>& t, float* m, float* l, float* shrink,
                 float* keep, SplitTiles<uint32_t> weights, TileQueue& queue) {
   const int64_t keys = round_up(t.keys, kDeep), queries = round_up(t.queries, kDeep);
-  for (int64_t i = t.keys * t.width; i < keys * t.width; i += kSide) store(t.scores + i, splat(-kInfinity<float>));
-  if (p.dropout > 0) dropout_whole_tile(p, head_index, t, keep);
+  complete_tile(p, head_index, t, keep);
   Weaver weaver(queue, queries / kSide * (keys / 2 + keys / 8));
   bool rescale = false;
   for (int64_t q = 0; q < queries; q += kSide) {
@@ -371,7 +375,7 @@ bool weigh_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>
           a *= load(keep + (s + r) * t.width + q);
           b *= load(keep + (s + r + kSide) * t.width + q);
         }
-        store_pairs(to, r, split(a), split(b));
+        store_pairs(to + r * kSide, kTileWords, split(a), split(b));
         weaver.turn();
       }
     }
@@ -387,7 +391,7 @@ bool weigh_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>
 bool attend_tiles(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, const PackedKeys& packed,
                   Matrix<float> out, float* stats, const TileScratch& scratch) {
   constexpr int64_t kStep = kTileKeys / kDeep * kSplitWords;
-  const int64_t queries = least(kQueries, p.l - q0);
+  const int64_t queries = smaller(kQueries, p.l - q0);
   const int64_t kv_head = batch * p.kv_heads + head / (p.heads / p.kv_heads);
   const int64_t depth = ceil_div(p.e, kDeep);
   const SplitTiles<uint32_t> q_tiles{scratch.queries.data(), depth * kSplitWords, kSplitWords};
@@ -401,7 +405,7 @@ bool attend_tiles(const AttentionProblem& p, int64_t batch, int64_t head, int64_
   const int64_t visible = visible_keys(p, q0 + queries), all = round_up(queries, kDeep) / kSide;
   const auto tile_at = [&](int64_t s0, int buffer) {
     return Tile<float>{
-        s0, least(kTileKeys, visible - s0), q0, queries, kQueries, scratch.scores.data() + buffer * kTileScores};
+        s0, smaller(kTileKeys, visible - s0), q0, queries, kQueries, scratch.scores.data() + buffer * kTileScores};
   };
   const auto weights_of = [&](int buffer) {
     return SplitTiles<uint32_t>{scratch.weights.data() + buffer * kQueries / kSide * kStep, kStep, kSplitWords};
@@ -494,7 +498,7 @@ bool forward_tiles(const AttentionProblem&, float*, const int64_t*, float*) { re
 
 template <class C> void forward(const AttentionProblem& p, void* out, const int64_t* out_strides, void* stats) {
   const int64_t blocks = ceil_div(p.l, kQueries);
-  const int64_t flops = 2 * least(p.l, kQueries) * p.s * (p.e + p.f);
+  const int64_t flops = 2 * smaller(p.l, kQueries) * p.s * (p.e + p.f);
   parallel_for(p.batch * p.heads * blocks, kPieceFlops / (flops + 1) + 1, [&](int64_t begin, int64_t end) {
     const ForwardScratch<C> scratch(p);
     for (int64_t i = begin; i < end; ++i) {
@@ -533,8 +537,6 @@ template <class C> struct BackwardScratch {
   Scratch<C> queries, douts, weights, slopes, bias;
 };
 
-template <class C> void clear(C* to, int64_t n) { memset(static_cast<void*>(to), 0, size_t(n) * sizeof(C)); }
-
 template <class C> struct Gradients {
   Matrix<const C> dout, out;
   const C* stats;
@@ -567,9 +569,9 @@ template <class C>
 void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, int64_t s_begin, int64_t s_end,
                      const Gradients<C>& g, const BackwardScratch<C>& scratch) {
   constexpr int L = kLanes<C>;
-  const int64_t queries = least(kQueries, p.l - q0), width = round_up(queries, L);
+  const int64_t queries = smaller(kQueries, p.l - q0), width = round_up(queries, L);
   const int64_t kv_head = head / (p.heads / p.kv_heads);
-  const int64_t visible = least(s_end, visible_keys(p, q0 + queries));
+  const int64_t visible = smaller(s_end, visible_keys(p, q0 + queries));
   if (s_begin >= visible) return;
   const Matrix<const C> k = rows_of<C>(p.k, p.k_strides, batch, kv_head),
                         v = rows_of<C>(p.v, p.v_strides, batch, kv_head);
@@ -584,7 +586,7 @@ void attend_backward(const AttentionProblem& p, int64_t batch, int64_t head, int
   add.accumulate = add_scaled.accumulate = true;
   add_scaled.alpha = scale;
   for (int64_t s0 = s_begin; s0 < visible; s0 += kKeys) {
-    const int64_t keys = least(kKeys, visible - s0);
+    const int64_t keys = smaller(kKeys, visible - s0);
     const Matrix<C> w{weights, width, 1}, ds{slopes, width, 1};
     if (is_few(p)) {  // sums in the order of attend_few, or the weights would not add up to 1
       clear(weights, keys * width);
@@ -679,7 +681,7 @@ bool pack_keys(const AttentionProblem& p, Matrix<const float> k, Matrix<const fl
                const BackwardTiles& tiles) {
   bool finite = true;
   for (int64_t s = s_begin; s < s_end; s += kTileKeys) {
-    const int64_t keys = least(kTileKeys, s_end - s);
+    const int64_t keys = smaller(kTileKeys, s_end - s);
     finite &= pack_split<false, false>(k.block(s, 0), keys, p.e, 1, tiles.k(s - s_begin));
     pack_split<true, true>(k.block(s, 0), keys, p.e, 1, tiles.k_turned(s - s_begin));
     finite &= pack_split<false, false>(v.block(s, 0), keys, p.f, 1, tiles.v(s - s_begin));
@@ -693,8 +695,7 @@ void slope_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>
                 TileQueue& queue) {
   const auto weight = tiles.weight(buffer, 0), slope = tiles.weight(buffer, 1), right = tiles.weight(buffer, 2);
   const int64_t keys = round_up(t.keys, kDeep), queries = round_up(t.queries, kDeep);
-  for (int64_t i = t.keys * t.width; i < keys * t.width; i += kSide) store(t.scores + i, splat(-kInfinity<float>));
-  if (p.dropout > 0) dropout_whole_tile(p, head_index, t, keep);
+  complete_tile(p, head_index, t, keep);
   Weaver weaver(queue, keys / 2 * (queries / kDeep));
   for (int64_t q = 0; q < queries; q += kDeep)
     for (int64_t s = 0; s < keys; s += kDeep)
@@ -712,9 +713,9 @@ void slope_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>
             ds[i][j] = split(slope_at);
           }
         for (int i = 0; i < 2; ++i) {
-          store_pairs(weight.at(s / kSide + i, q / kDeep), r, w[i][0], w[i][1]);
-          store_pairs(slope.at(s / kSide + i, q / kDeep), r, ds[i][0], ds[i][1]);
-          store_pairs(right.at(q / kSide + i, s / kDeep), r, ds[0][i], ds[1][i]);
+          store_pairs(weight.at(s / kSide + i, q / kDeep) + r * kSide, kTileWords, w[i][0], w[i][1]);
+          store_pairs(slope.at(s / kSide + i, q / kDeep) + r * kSide, kTileWords, ds[i][0], ds[i][1]);
+          store_pairs(right.at(q / kSide + i, s / kDeep) + r * kSide, kTileWords, ds[0][i], ds[1][i]);
         }
         weaver.turn();
       }
@@ -724,7 +725,7 @@ void slope_tile(const AttentionProblem& p, int64_t head_index, const Tile<float>
 // One block of queries through a piece's keys; false, and nothing done, where it is not finite.
 bool attend_backward_tiles(const AttentionProblem& p, int64_t batch, int64_t head, int64_t q0, int64_t s_begin,
                            int64_t s_end, const Gradients<float>& g, const BackwardTiles& tiles) {
-  const int64_t queries = least(kQueries, p.l - q0), visible = least(s_end, visible_keys(p, q0 + queries));
+  const int64_t queries = smaller(kQueries, p.l - q0), visible = smaller(s_end, visible_keys(p, q0 + queries));
   if (s_begin >= visible) return true;
   const auto q = rows_of<float>(p.q, p.q_strides, batch, head).block(q0, 0), dout = g.dout.block(q0, 0);
   if (!pack_split<false, true>(q, queries, p.e, float(p.scale), tiles.q()) ||
@@ -738,7 +739,7 @@ bool attend_backward_tiles(const AttentionProblem& p, int64_t batch, int64_t hea
   const int64_t columns = round_up(queries, kDeep) / kSide, q_blocks = ceil_div(queries, kDeep);
   const int64_t e = tiles.e_blocks * kDeep, f = tiles.f_blocks * kDeep;
   const auto tile_at = [&](int64_t s0, int buffer) {
-    return Tile<float>{s0, least(kTileKeys, visible - s0), q0, queries, kQueries, tiles.score(buffer, 0)};
+    return Tile<float>{s0, smaller(kTileKeys, visible - s0), q0, queries, kQueries, tiles.score(buffer, 0)};
   };
   const auto add_scores = [&](const Tile<float>& t, int buffer) {
     const int64_t rows = round_up(t.keys, kDeep) / kSide, s = t.s0 - s_begin;
@@ -830,7 +831,8 @@ void backward(const AttentionProblem& p, const void* dout, const int64_t* dout_s
               const int64_t* out_strides, const C* stats, C* dq, C* dk, C* dv, C* dscores) {
   const int64_t key_heads = p.batch * p.kv_heads, group = p.heads / p.kv_heads;
   const int64_t q_items = p.batch * p.heads * p.l * p.e;
-  const int64_t range = key_heads >= 16 ? most(p.s, 1) : most(4 * kKeys, round_up(ceil_div(p.s, kMostRanges), kKeys));
+  const int64_t range =
+      key_heads >= 16 ? larger(p.s, 1) : larger(4 * kKeys, round_up(ceil_div(p.s, kMostRanges), kKeys));
   const int64_t ranges = ceil_div(p.s, range);
   const Scratch<C> parts(ranges > 1 ? ranges * q_items : 0);
   C* const dq_of = ranges > 1 ? parts.data() : dq;
@@ -841,7 +843,7 @@ void backward(const AttentionProblem& p, const void* dout, const int64_t* dout_s
     const BackwardScratch<C> scratch(p);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t key_head = i / ranges, batch = key_head / p.kv_heads, kv_head = key_head % p.kv_heads;
-      const int64_t part = i % ranges, s_begin = part * range, s_end = least(p.s, s_begin + range);
+      const int64_t part = i % ranges, s_begin = part * range, s_end = smaller(p.s, s_begin + range);
       Gradients<C> g;
       g.dk = {dk + key_head * p.s * p.e, p.e, 1};
       g.dv = {dv + key_head * p.s * p.f, p.f, 1};
@@ -898,9 +900,9 @@ template <class C> void dropout_factors(const AttentionProblem& p, C* keep) {
   parallel_for(p.batch * p.heads * blocks, 1, [&](int64_t begin, int64_t end) {
     const Scratch<C> tile(kKeys * kQueries);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t head = i / blocks, q0 = i % blocks * kQueries, queries = least(kQueries, p.l - q0);
+      const int64_t head = i / blocks, q0 = i % blocks * kQueries, queries = smaller(kQueries, p.l - q0);
       for (int64_t s0 = 0; s0 < p.s; s0 += kKeys) {
-        const int64_t keys = least(kKeys, p.s - s0);
+        const int64_t keys = smaller(kKeys, p.s - s0);
         dropout_tile(p, head, Tile<C>{s0, keys, q0, queries, queries, nullptr}, tile.data());
         for (int64_t q = 0; q < queries; ++q)
           for (int64_t s = 0; s < keys; ++s) keep[(head * p.l + q0 + q) * p.s + s0 + s] = tile[s * queries + q];

@@ -13,6 +13,7 @@
 #include "cpu/gemm.h"
 #include "cpu/phases.h"
 #include "cpu/scratch.h"
+#include "cpu/transpose.h"
 #include "ops/conv/conv.h"
 #include "ops/conv/problem_cpu.h"
 #include "ops/conv/tiles_cpu.h"
@@ -247,10 +248,19 @@ inline bool is_pointwise(const Problem& p) {
   return yes;
 }
 
+// f(element of x, number of the first pixel, its places along the two outer axes) for every row of an image's pixels.
+template <class F> void each_pixel_row(const Problem& p, const F& f) {
+  auto place = [](const WindowAxis& a, int64_t o) { return o * a.stride + a.coordinate(0) - a.pad; };
+  const WindowAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
+  for (int64_t d = 0, at = 0; d < ad.out; ++d)
+    for (int64_t h = 0; h < ah.out; ++h, at += aw.out)
+      f((place(ad, d) * ah.in + place(ah, h)) * aw.in + place(aw, 0), at, d, h);
+}
+
 template <class T> void multiply_pointwise(const Problem& p, const T* x, const T* w, const T* bias, T* y) {
   constexpr int64_t kLeastColumns = 128, kMostColumns = 512;  // of a product
-  const WindowAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
-  const int64_t pixels = ad.out * ah.out * aw.out;
+  const WindowAxis& aw = p.axis[2];
+  const int64_t pixels = p.axis[0].out * p.axis[1].out * aw.out;
   bool dense_in = true, dense_out = true;
   for (int64_t i = 2, step = 1; i >= 0; step *= p.axis[i--].out) {
     dense_in &= p.axis[i].in == p.axis[i].out;
@@ -259,14 +269,6 @@ template <class T> void multiply_pointwise(const Problem& p, const T* x, const T
   const int64_t images = pixels >= kLeastColumns ? 1 : smaller(p.batch, larger(1, kMostColumns / pixels));
   const bool gather = !dense_in || images > 1, scatter = !dense_out || images > 1;
   const int64_t columns = images * pixels;
-  // f(element of x, element of y, number of the first pixel) for every row of pixels of an image.
-  auto each_row = [&](const auto& f) {
-    for (int64_t d = 0, at = 0; d < ad.out; ++d)
-      for (int64_t h = 0; h < ah.out; ++h, at += aw.out) {
-        const int64_t xd = d * ad.stride + ad.coordinate(0) - ad.pad, xh = h * ah.stride + ah.coordinate(0) - ah.pad;
-        f((xd * ah.in + xh) * aw.in + aw.coordinate(0) - aw.pad, d * p.map.axis[0] + h * p.map.axis[1], at);
-      }
-  };
   const int64_t tasks = ceil_div(p.batch, images) * p.groups;
   const bool few = tasks < 4;  // then each product is cut for the threads instead
   const double flops = 2.0 * double(p.rows) * double(p.channels) * double(columns);
@@ -285,7 +287,7 @@ template <class T> void multiply_pointwise(const Problem& p, const T* x, const T
         b = {xs.data(), columns, 1};
         for (int64_t k = 0; k < p.channels; ++k)
           for (int64_t i = 0; i < n; ++i)
-            each_row([&](int64_t xi, int64_t, int64_t at) {
+            each_pixel_row(p, [&](int64_t xi, int64_t at, int64_t, int64_t) {
               const T* row = from + k * p.x_channel + i * p.x_image + xi;
               for (int64_t j = 0; j < aw.out; ++j) xs[k * columns + i * pixels + at + j] = row[j * aw.stride];
             });
@@ -295,8 +297,8 @@ template <class T> void multiply_pointwise(const Problem& p, const T* x, const T
       if (scatter)
         for (int64_t m = 0; m < p.rows; ++m)
           for (int64_t i = 0; i < n; ++i)
-            each_row([&](int64_t, int64_t yi, int64_t at) {
-              T* row = to + m * p.y_channel + i * p.map.image + yi;
+            each_pixel_row(p, [&](int64_t, int64_t at, int64_t d, int64_t h) {
+              T* row = to + m * p.y_channel + i * p.map.image + d * p.map.axis[0] + h * p.map.axis[1];
               for (int64_t j = 0; j < aw.out; ++j) row[j * p.map.axis[2]] = ys[m * columns + i * pixels + at + j];
             });
     }
@@ -476,25 +478,15 @@ struct WeightTask {
 template <class T, class C>
 void transpose_rows(const T* x, int64_t x_row, int64_t rows, int64_t step, int64_t n, C* y, int64_t y_pitch) {
   constexpr int L = kLanes<C>;
-  constexpr auto lanes = std::make_integer_sequence<int, L>();
   for (int64_t j = 0; j < n; j += L, x += L * step, y += L * y_pitch) {
     const int64_t m = smaller(L, n - j);
-    Vec<C> v[L], u[L];
+    Vec<C> v[L];
     for (int r = 0; r < L; ++r) {
       C row[L] = {};
       if (r < rows && (step != 1 || m < L)) copy_strided(x + r * x_row, step, row, m);
       v[r] = r < rows && step == 1 && m == L ? load(x + r * x_row) : load(row);
     }
-#pragma GCC unroll 4
-    for (int round = 1; round < L; round *= 2) {
-#pragma GCC unroll 8
-      for (int i = 0; i < L / 2; ++i) {
-        u[2 * i] = zip_low<C>(v[i], v[i + L / 2], lanes);
-        u[2 * i + 1] = zip_high<C>(v[i], v[i + L / 2], lanes);
-      }
-#pragma GCC unroll 16
-      for (int i = 0; i < L; ++i) v[i] = u[i];
-    }
+    transpose_square<C>(v);
     if (m == L)
       for (int i = 0; i < L; ++i) store(y + i * y_pitch, v[i]);
     else
@@ -617,7 +609,7 @@ void dot_tile(int64_t n, const C* a, int64_t a_line, const C* b, const int64_t* 
 #pragma GCC unroll 8
       for (int k = 0; k < L && k < kT; ++k)
         if (j + k < kT) group[k] = acc[i][j + k];
-      const Vec<C> total = reduce_each<C>(group, [](Vec<C> a, Vec<C> b) { return a + b; });
+      const Vec<C> total = sum_each<C>(group);
       for (int k = 0; k < L && j + k < kT; ++k) sum[i * sum_line + sum_at[j + k]] += total[k];
     }
   }
@@ -786,14 +778,9 @@ struct PointwiseWeights {
   }
   template <class T> void gather(const T* x, T* to) const {
     if (!strided) return void(memcpy(to, x, size_t(pixels) * sizeof(T)));
-    const WindowAxis &ad = p.axis[0], &ah = p.axis[1], &aw = p.axis[2];
-    auto first = [](const WindowAxis& a) { return a.coordinate(0) - a.pad; };
-    for (int64_t d = 0; d < ad.out; ++d)
-      for (int64_t h = 0; h < ah.out; ++h, to += aw.out) {
-        const int64_t row = (d * ad.stride + first(ad)) * ah.in + h * ah.stride + first(ah);
-        const T* line = x + row * aw.in + first(aw);
-        for (int64_t j = 0; j < aw.out; ++j) to[j] = line[j * aw.stride];
-      }
+    each_pixel_row(p, [&](int64_t xi, int64_t at, int64_t, int64_t) {
+      for (int64_t j = 0; j < p.axis[2].out; ++j) to[at + j] = x[xi + j * p.axis[2].stride];
+    });
   }
 };
 

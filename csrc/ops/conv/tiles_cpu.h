@@ -92,9 +92,7 @@ class TiledConv {
         }
       }
     });
-    for (int64_t i = 0; i < tasks; ++i)
-      if (!finite[i]) return false;
-    return true;
+    return all_of(finite, tasks);
   }
 
  private:
@@ -134,9 +132,7 @@ class TiledConv {
         finite[u] = pack_left({rows.data(), depth_ * kDeep, 1}, count, depth_ * kDeep, left(a, u));
       }
     });
-    for (int64_t u = 0; u < units; ++u)
-      if (!finite[u]) return false;
-    return true;
+    return all_of(finite, units);
   }
 
   // Whether all numbers of the images' lines are finite.
@@ -155,13 +151,7 @@ class TiledConv {
         for (int64_t q = 0; q < windows_.slots * line_; q += kSide) {
           const Vec<float> first = load(channels + q), second = load(channels + pair_words() + q);
           probe += first * 0.0f + second * 0.0f;
-          const Split a = split(first), b = split(second);
-          const auto put = [&](int64_t part, Words word) {
-            memcpy(lines + (part * kSide + i) * pair_words() + q, &word, sizeof word);
-          };
-          put(0, pair(a.h, b.h));
-          put(1, pair(a.m, b.m));
-          put(2, pair(a.l, b.l));
+          store_pairs(lines + i * pair_words() + q, kSide * pair_words(), split(first), split(second));
         }
       }
     return !any(probe != probe);

@@ -120,7 +120,7 @@ template <class T> struct WinogradPlan {
             v[r] = r >= channels ? V{}
                    : n == L      ? load(from + r * p.x_channel + at)
                                  : load_n(from + r * p.x_channel + at, n);
-          transpose_lanes<C>(v);
+          transpose_square<C>(v);
           for (int r = 0; r < n; ++r, out += L) {
             if (column == aw.in) {
               column = 0;
@@ -162,7 +162,7 @@ template <class T> struct WinogradPlan {
           V v[L];
 #pragma GCC unroll 16
           for (int r = 0; r < L; ++r) v[r] = r < rows ? load_n(from + r * p.w_row + t, smaller(L, 9 - t)) : V{};
-          transpose_lanes<C>(v);
+          transpose_square<C>(v);
           for (int r = 0; r < L; ++r) taps[t + r] = v[r];
         }
         V columns[6][3];
@@ -219,7 +219,7 @@ template <class T> struct WinogradPlan {
           V v[L];
 #pragma GCC unroll 16
           for (int r = 0; r < L; ++r) v[r] = load(pixels.data() + (at + r) * L);
-          transpose_lanes<C>(v);
+          transpose_square<C>(v);
           if (n == L && rows == L)
 #pragma GCC unroll 16
             for (int r = 0; r < L; ++r) store(to + r * p.y_channel + at, v[r]);

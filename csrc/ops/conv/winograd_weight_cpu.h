@@ -154,7 +154,7 @@ template <class C> void transform_weights(const C* sums, int64_t pitch, int64_t 
 #pragma GCC unroll 16
       for (int i = 0; i < L; ++i)
         if (first + i < 9) x[i] = o[first + i];
-      transpose_lanes<C>(x);
+      transpose_square<C>(x);
 #pragma GCC unroll 16
       for (int i = 0; i < L; ++i)
         if (i < n) store_n(dw + 9 * i + first, x[i], smaller(L, 9 - first));

@@ -7,6 +7,7 @@
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "cpu/convert.h"
+#include "cpu/integers.h"
 #include "cpu/rows.h"
 #include "cpu/scratch.h"
 #include "cpu/transpose.h"
@@ -18,9 +19,6 @@ namespace {
 constexpr int64_t kGrain = 65536;  // elements a piece
 constexpr int64_t kTile = 64;
 constexpr int64_t kShortRow = 16;
-
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Rows of different dtypes, through blocks of the compute type; where that is one of the two, there is no block
 // between.
@@ -292,8 +290,8 @@ void pad(int item, const PadView& view, const void* x, void* y, const void* valu
   int64_t shape[kMaxDims], rows = 1;
   for (int d = 0; d < outer; ++d) rows *= shape[d] = view.axis[d].out;
   // y's elements [first, end) of a row are x's in order.
-  const int64_t first = min_of(last.out, max_of(0, last.left + last.low)),
-                end = max_of(first, min_of(last.out, last.left + last.high));
+  const int64_t first = smaller(last.out, larger(0, last.left + last.low)),
+                end = larger(first, smaller(last.out, last.left + last.high));
   Scratch<int64_t> source(last.out);
   for (int64_t i = 0; i < last.out; ++i) source[i] = last.source(view.border, i) * last.stride;
   dispatch_size(item, [&]<class T>() {
@@ -356,8 +354,8 @@ void pad_backward(DType t, const PadView& view, const void* dy, void* dx) {
     width *= view.axis[d].out;
   }
   // dx's elements [first, end) of a row stand in dy's in order; others of dy's show an element a second time.
-  const int64_t first = min_of(last.in, max_of(last.low, -last.left)),
-                end = max_of(first, min_of(last.high, last.out - last.left));
+  const int64_t first = smaller(last.in, larger(last.low, -last.left)),
+                end = larger(first, smaller(last.high, last.out - last.left));
   Scratch<int64_t> source(last.out);
   for (int64_t i = 0; i < last.out; ++i) source[i] = last.source(view.border, i);
   dispatch_floating(t, [&]<class T>() {

@@ -56,7 +56,7 @@ template <class T> void multiply_integers(const MatmulProblem& q, const Operands
     uint64_t sums[kColumns];
     for (int64_t i = begin; i < end; ++i)
       for (int64_t j0 = 0; j0 < q.n; j0 += kColumns) {
-        int64_t n = least(kColumns, q.n - j0);
+        int64_t n = smaller(kColumns, q.n - j0);
         for (int64_t j = 0; j < n; ++j) sums[j] = 0;
         for (int64_t p = 0; p < q.k; ++p) {
           uint64_t x = uint64_t(int64_t(*o.a.at(i, p)));
@@ -141,10 +141,10 @@ void distances(const Norm& norm, const T* x, const T* y, T* out, int64_t batch, 
   parallel_for(batch * blocks, ceil_div(50000, m * t * L + 1), [&](int64_t begin, int64_t end) {
     Scratch<C> panel(t * L + 1);
     for (int64_t s = begin; s < end; ++s) {
-      const int64_t b = s / blocks, j0 = s % blocks * L, columns = least(L, n - j0);
+      const int64_t b = s / blocks, j0 = s % blocks * L, columns = smaller(L, n - j0);
       pack_panel<C>(Matrix<const T>{y + (b * n + j0) * t, 1, t}, t, columns, L, panel.data());
       for (int64_t i = 0; i < m; i += R) {
-        const int64_t rows = least(R, m - i);
+        const int64_t rows = smaller(R, m - i);
         const T* xs[R];
         for (int r = 0; r < R; ++r) xs[r] = x + (b * m + i + (r < rows ? r : 0)) * t;
         Vec<C> sums[R] = {};

@@ -11,6 +11,7 @@
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "cpu/integers.h"
 #include "cpu/rows.h"
 #include "cpu/scratch.h"
 
@@ -22,9 +23,7 @@ constexpr int64_t kPieceWork = 32768;     // elements of a parallel piece: about
 constexpr int64_t kFusedBytes = 1 << 20;  // a channel up to this size is normalised while it is in the second cache
 constexpr int64_t kMaxChunks = 32;        // partial sums of a gradient over rows
 
-inline int64_t at_least_one(int64_t n) { return n > 1 ? n : 1; }
-inline int64_t rows_per_piece(int64_t n) { return at_least_one(kPieceWork / at_least_one(n)); }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t rows_per_piece(int64_t n) { return larger(1, kPieceWork / larger(1, n)); }
 inline float sqrt1(float x) { return __builtin_sqrtf(x); }
 inline double sqrt1(double x) { return __builtin_sqrt(x); }
 
@@ -189,7 +188,7 @@ void layer_norm_backward(DType t, const void* dy_, const void* x, const void* we
     int64_t width = shape.groups * shape.n;
     int64_t per_chunk = ceil_div(shape.rows, kMaxChunks);
     if (per_chunk < rows_per_piece(shape.n)) per_chunk = rows_per_piece(shape.n);
-    int64_t chunks = at_least_one(ceil_div(shape.rows, per_chunk));
+    int64_t chunks = larger(1, ceil_div(shape.rows, per_chunk));
     Scratch<C> partial(chunks * width * 2);
     parallel_for(chunks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c) {
@@ -312,13 +311,13 @@ template <class T> struct BatchNorm {
   int64_t width = shape.C * shape.S;  // of one image
   bool by_runs = shape.S >= L;
   int64_t images = chunk_images();  // of a chunk
-  int64_t chunks = at_least_one(ceil_div(shape.N, images));
+  int64_t chunks = larger(1, ceil_div(shape.N, images));
   int64_t columns = by_runs ? shape.C : width;  // of a line of partial sums
 
   int64_t chunk_images() const {
-    int64_t enough = at_least_one(by_runs ? kPieceWork / shape.S : kPieceWork / (4 * L));
+    int64_t enough = larger(1, by_runs ? kPieceWork / shape.S : kPieceWork / (4 * L));
     int64_t few = ceil_div(shape.N, kMaxChunks);
-    return at_least_one(enough > few ? enough : few);
+    return larger(1, enough > few ? enough : few);
   }
   int64_t chunk_begin(int64_t chunk) const { return chunk * images; }
   int64_t chunk_end(int64_t chunk) const { return (chunk + 1) * images < shape.N ? (chunk + 1) * images : shape.N; }

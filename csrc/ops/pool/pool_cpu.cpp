@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 #include "cpu/phases.h"
 #include "cpu/scratch.h"
+#include "cpu/transpose.h"
 #include "ops/pool/pool.h"
 
 namespace gg::GG_ISA {

@@ -5,6 +5,7 @@
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "cpu/integers.h"
 #include "cpu/math.h"
 #include "cpu/philox.h"
 #include "cpu/scratch.h"
@@ -16,8 +17,6 @@ namespace {
 constexpr int kWords = 4 * kTileBlocks;  // of a tile
 constexpr int64_t kTilesPerPiece = 128;  // about 20 microseconds
 constexpr double kTwoPi = 6.283185307179586;
-
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // The loop over lanes is what the compiler turns into vectors: a multiplication to 64 bits is two instructions there.
 void fill_tile(Stream s, int64_t tile, uint32_t* __restrict words) {
@@ -67,7 +66,7 @@ template <class T, class Make> void for_tiles(T* y, int64_t n, Stream s, const M
       fill_tile(s, tile, words);
       make(words, out);
       T* to = y + tile * E;
-      const int64_t count = min_of(E, n - tile * E);
+      const int64_t count = smaller(E, n - tile * E);
       int64_t i = 0;
       for (; i + kLanes<C> <= count; i += kLanes<C>) store(to + i, load(out + i));
       for (; i < count; ++i) store1(to + i, out[i]);
@@ -239,7 +238,7 @@ void integers(DType t, void* y_, int64_t n, Stream s, int64_t low, uint64_t rang
         uint64_t values[E];
         fill_tile(s, tile, words);
         scale_words(words, range, values);
-        const int64_t count = min_of(E, n - tile * E);
+        const int64_t count = smaller(E, n - tile * E);
         for (int64_t i = 0; i < count; ++i) store_whole(y + tile * E + i, int64_t(uint64_t(low) + values[i]));
       }
     });
@@ -266,7 +265,7 @@ void bernoulli(DType t, void* y_, int64_t n, Stream s, double p) {
         T out[kWords];
         fill_tile(s, tile, words);
         for (int i = 0; i < kWords; ++i) out[i] = words[i] < uint32_t(below) ? one : zero;
-        memcpy(y + tile * kWords, out, size_t(min_of(kWords, n - tile * kWords)) * sizeof(T));
+        memcpy(y + tile * kWords, out, size_t(smaller(kWords, n - tile * kWords)) * sizeof(T));
       }
     });
   });
@@ -280,7 +279,7 @@ void bernoulli_each(DType t, const void* p_, void* y_, int64_t n, Stream s) {
       for (int64_t tile = begin; tile < end; ++tile) {
         uint32_t words[kWords];
         fill_tile(s, tile, words);
-        const int64_t first = tile * kWords, count = min_of(kWords, n - first);
+        const int64_t first = tile * kWords, count = smaller(kWords, n - first);
         for (int64_t i = 0; i < count; ++i)
           store1(y + first + i, compute_t<T>(words[i] * 0x1p-32 < double(load1(p + first + i)) ? 1 : 0));
       }
@@ -368,7 +367,7 @@ void dropout(DType t, const void* x_, void* y_, uint8_t* mask, int64_t n, Stream
       for (int64_t tile = begin; tile < end; ++tile) {
         uint32_t words[kWords];
         fill_tile(s, tile, words);
-        const int64_t first = tile * kWords, count = min_of(kWords, n - first);
+        const int64_t first = tile * kWords, count = smaller(kWords, n - first);
         int64_t i = 0;
         if (below >> 32 == 0) {
           for (; i + L <= count; i += L) {

@@ -14,6 +14,7 @@
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "cpu/integers.h"
 #include "cpu/math.h"
 #include "cpu/rows.h"
 #include "cpu/scratch.h"
@@ -28,10 +29,6 @@ constexpr int64_t kChunk = 4096;    // elements of a row whose 8 x 16 accumulato
 constexpr int64_t kChunkRows = 64;  // additions that a column's accumulator sees
 constexpr int64_t kColumns = 512;   // columns of a block: 64 rows of it are 128 KiB and stay in the second-level cache
 constexpr int64_t kGrain = 65536;   // elements of a piece: about 20 microseconds of memory traffic
-
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The position of element `index` of some axes, walked in row-major order.
 struct Cursor {
@@ -273,7 +270,7 @@ typename P::A pass_row(const P& pass, const T* x, const Inner& runs, int64_t beg
   int64_t at = begin % runs.n;
   Cursor run(runs.outer, begin / runs.n);
   for (int64_t left = end - begin; left > 0; run.next(), at = 0) {
-    const int64_t n = min_of(runs.n - at, left), stride = runs.stride;
+    const int64_t n = smaller(runs.n - at, left), stride = runs.stride;
     const T* p = x + run.offset + at * stride;
     left -= n;
     int64_t i = 0;
@@ -333,7 +330,7 @@ inline void row_chunk(const CountNonzero& r, const uint8_t* x, const Inner& runs
   int64_t total = 0, at = begin % runs.n;
   Cursor run(runs.outer, begin / runs.n);
   for (int64_t left = end - begin; left > 0; run.next(), at = 0) {
-    const int64_t n = min_of(runs.n - at, left);
+    const int64_t n = smaller(runs.n - at, left);
     const uint8_t* p = x + run.offset + at;
     left -= n;
     uint8_t counts[64] = {};
@@ -354,7 +351,7 @@ void reduce_rows(const R& r, const T* x, const ReduceView& view, const Finish& f
   const Inner runs(view.reduced);
   const int64_t outputs = view.kept.numel, n = view.reduced.numel, chunks = ceil_div(n, kChunk);
   if (chunks == 1) {
-    parallel_for(outputs, max_of(1, kGrain / n), [&](int64_t begin, int64_t end) {
+    parallel_for(outputs, larger(1, kGrain / n), [&](int64_t begin, int64_t end) {
       Cursor row(view.kept, begin);
       for (int64_t o = begin; o < end; ++o, row.next()) {
         A fields[F];
@@ -369,20 +366,20 @@ void reduce_rows(const R& r, const T* x, const ReduceView& view, const Finish& f
     Cursor row(view.kept, begin / chunks);
     int64_t chunk = begin % chunks;
     for (int64_t unit = begin; unit < end; ++unit) {
-      row_chunk(r, x + row.offset, runs, chunk * kChunk, min_of(n, (chunk + 1) * kChunk), &parts[unit * F]);
+      row_chunk(r, x + row.offset, runs, chunk * kChunk, smaller(n, (chunk + 1) * kChunk), &parts[unit * F]);
       if (++chunk == chunks) {
         chunk = 0;
         row.next();
       }
     }
   });
-  parallel_for(outputs, max_of(1, kGrain / 16 / chunks), [&](int64_t begin, int64_t end) {
+  parallel_for(outputs, larger(1, kGrain / 16 / chunks), [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o) {
       A* part = &parts[o * chunks * F];
       for (int64_t span = 1; span < chunks; span *= 2)
         for (int64_t c = 0; c + span < chunks; c += 2 * span)
           merge_fields(r, part + c * F, part + (c + span) * F, span * kChunk,
-                       min_of(n - (c + span) * kChunk, span * kChunk));
+                       smaller(n - (c + span) * kChunk, span * kChunk));
       finish(part, o);
     }
   });
@@ -412,7 +409,7 @@ void pass_columns(const P& pass, const T* x, const Axes& rows, int64_t begin, in
   for (int64_t v = 0; v < block.vectors; ++v) store(acc + v * L, splat(pass.identity()));
   const T* p[8];
   for (int64_t left = end - begin; left > 0;) {
-    const int64_t n = min_of(left, 8);
+    const int64_t n = smaller(left, 8);
     for (int64_t k = 0; k < n; ++k, row.next()) p[k] = x + row.offset;
     left -= n;
     for (int64_t v = 0; v < block.vectors; ++v) {
@@ -489,10 +486,10 @@ void reduce_columns(const R& r, const T* x, const ReduceView& view, const Finish
   };
   auto reduce_unit = [&](int64_t unit, int64_t chunk, A* fields) {
     const T* from = x + Cursor(kept.outer, unit / cut.blocks).offset + cut.first(unit);
-    column_chunk(r, from, view.reduced, chunk * kChunkRows, min_of(n, (chunk + 1) * kChunkRows), cut.block(unit),
+    column_chunk(r, from, view.reduced, chunk * kChunkRows, smaller(n, (chunk + 1) * kChunkRows), cut.block(unit),
                  fields);
   };
-  const int64_t grain = max_of(1, kGrain / (min_of(n, kChunkRows) * (cut.width / cut.blocks)));
+  const int64_t grain = larger(1, kGrain / (smaller(n, kChunkRows) * (cut.width / cut.blocks)));
   if (chunks == 1) {
     parallel_for(units, grain, [&](int64_t begin, int64_t end) {
       A fields[F * (kColumns + kLanes<A>)];
@@ -507,13 +504,13 @@ void reduce_columns(const R& r, const T* x, const ReduceView& view, const Finish
   parallel_for(units * chunks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) reduce_unit(i / chunks, i % chunks, &parts[i * part_size]);
   });
-  parallel_for(units, max_of(1, kGrain / (chunks * cut.slots)), [&](int64_t begin, int64_t end) {
+  parallel_for(units, larger(1, kGrain / (chunks * cut.slots)), [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       A* part = &parts[unit * chunks * part_size];
       for (int64_t span = 1; span < chunks; span *= 2)
         for (int64_t c = 0; c + span < chunks; c += 2 * span)
           merge_columns(r, part + c * part_size, part + (c + span) * part_size, cut.block(unit), span * kChunkRows,
-                        min_of(n - (c + span) * kChunkRows, span * kChunkRows));
+                        smaller(n - (c + span) * kChunkRows, span * kChunkRows));
       finish_unit(part, unit);
     }
   });
@@ -633,11 +630,11 @@ void extremum_rows(const R& r, const T* x, const ReduceView& view, const Write& 
   const Inner runs(view.reduced);
   const int64_t outputs = view.kept.numel, n = runs.n, chunks = ceil_div(n, kChunk);
   Scratch<A> parts(outputs * chunks);
-  parallel_for(outputs * chunks, max_of(1, kGrain / min_of(n, kChunk)), [&](int64_t begin, int64_t end) {
+  parallel_for(outputs * chunks, larger(1, kGrain / smaller(n, kChunk)), [&](int64_t begin, int64_t end) {
     Cursor row(view.kept, begin / chunks);
     int64_t chunk = begin % chunks;
     for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t first = chunk * kChunk, last = min_of(n, first + kChunk);
+      const int64_t first = chunk * kChunk, last = smaller(n, first + kChunk);
       row_chunk(r, x + row.offset, runs, first, last, &parts[unit]);
       if (chunks == 1) write(unit, parts[unit], find(x + row.offset, n, runs.stride, parts[unit]));
       if (++chunk == chunks) {
@@ -647,14 +644,14 @@ void extremum_rows(const R& r, const T* x, const ReduceView& view, const Write& 
     }
   });
   if (chunks == 1) return;
-  parallel_for(outputs, max_of(1, kGrain / n), [&](int64_t begin, int64_t end) {
+  parallel_for(outputs, larger(1, kGrain / n), [&](int64_t begin, int64_t end) {
     Cursor row(view.kept, begin);
     for (int64_t o = begin; o < end; ++o, row.next()) {
       const A* part = &parts[o * chunks];
       A best = part[0];
       for (int64_t c = 1; c < chunks; ++c) best = r.combine(best, part[c]);
       const int64_t first = find(part, chunks, 1, best) * kChunk;
-      write(o, best, first + find(x + row.offset + first * runs.stride, min_of(n - first, kChunk), runs.stride, best));
+      write(o, best, first + find(x + row.offset + first * runs.stride, smaller(n - first, kChunk), runs.stride, best));
     }
   });
 }
@@ -673,11 +670,11 @@ void extremum_columns(const R& r, const T* x, const ReduceView& view, const Writ
   const int64_t units = kept.outer.numel * cut.blocks;
   Scratch<A> values(units * chunks * cut.slots);
   Scratch<I> rows(units * chunks * cut.slots);
-  parallel_for(units * chunks, max_of(1, kGrain / 2 / (min_of(n, kRows) * (cut.width / cut.blocks))),
+  parallel_for(units * chunks, larger(1, kGrain / 2 / (smaller(n, kRows) * (cut.width / cut.blocks))),
                [&](int64_t begin, int64_t end) {
                  for (int64_t i = begin; i < end; ++i) {
                    const int64_t unit = i / chunks, chunk = i % chunks, first = chunk * kRows,
-                                 last = min_of(n, first + kRows);
+                                 last = smaller(n, first + kRows);
                    const Block<A> block = cut.block(unit);
                    const T* from = x + Cursor(kept.outer, unit / cut.blocks).offset + cut.first(unit) + first * stride;
                    A* value = &values[i * cut.slots];
@@ -687,7 +684,7 @@ void extremum_columns(const R& r, const T* x, const ReduceView& view, const Writ
                      store(row + v * L, Vec<I>{});
                    }
                    for (int64_t k = 1; k < last - first; k += 4) {
-                     const int64_t group = min_of(4, last - first - k);
+                     const int64_t group = smaller(4, last - first - k);
                      for (int64_t v = 0; v < block.vectors; ++v) {
                        V best = load(value + v * L);
                        Vec<I> at = load(row + v * L);
@@ -703,7 +700,7 @@ void extremum_columns(const R& r, const T* x, const ReduceView& view, const Writ
                    }
                  }
                });
-  parallel_for(units, max_of(1, kGrain / (chunks * cut.slots)), [&](int64_t begin, int64_t end) {
+  parallel_for(units, larger(1, kGrain / (chunks * cut.slots)), [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const Block<A> block = cut.block(unit);
       for (int64_t c = 0; c < block.columns; ++c) {
@@ -759,7 +756,7 @@ void prod_backward(DType t, const void* dy_, const void* x_, void* dx_, int64_t 
     const T* dy = static_cast<const T*>(dy_);
     const T* x = static_cast<const T*>(x_);
     T* dx = static_cast<T*>(dx_);
-    parallel_for(outer * inner, max_of(1, kGrain / 4 / n), [&](int64_t begin, int64_t end) {
+    parallel_for(outer * inner, larger(1, kGrain / 4 / n), [&](int64_t begin, int64_t end) {
       Scratch<A> prefix(n);
       for (int64_t o = begin; o < end; ++o) {
         const int64_t at = o / inner * n * inner + o % inner;

@@ -4,6 +4,7 @@
 // channels stay as they are. Planes, or blocks of points, are dealt to threads, so every sum has one order.
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "cpu/integers.h"
 #include "cpu/scratch.h"
 #include "cpu/transpose.h"
 #include "cpu/vec.h"
@@ -14,12 +15,9 @@ namespace {
 
 constexpr int64_t kTaskItems = 32768;
 
-inline int64_t at_least_one(int64_t n) { return n > 1 ? n : 1; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 template <class T> void copy_nearest(int64_t planes, const ResampleAxis (&a)[3], const T* x, T* y) {
   const int64_t in = a[0].in * a[1].in * a[2].in, out = a[0].out * a[1].out * a[2].out;
-  parallel_for(planes, at_least_one(kTaskItems / (out + 1)), [&](int64_t begin, int64_t end) {
+  parallel_for(planes, larger(1, kTaskItems / (out + 1)), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       T* to = y + p * out;
       for (int64_t d = 0; d < a[0].out; ++d)
@@ -65,7 +63,7 @@ template <class T> void resample_planes(int64_t planes, const ResampleAxis (&a)[
   const int64_t rows = a[0].in * a[1].in, in = rows * a[2].in, wide = a[2].out, out = a[0].out * a[1].out * wide;
   const RowTaps<C> taps(a[2]);
   const int64_t work = rows * wide * a[2].taps + out * a[0].taps * a[1].taps;
-  parallel_for(planes, at_least_one(kTaskItems / (work + 1)), [&](int64_t begin, int64_t end) {
+  parallel_for(planes, larger(1, kTaskItems / (work + 1)), [&](int64_t begin, int64_t end) {
     Scratch<C> across(rows * wide), row(a[2].in), sum(wide);
     for (int64_t p = begin; p < end; ++p) {
       for (int64_t r = 0; r < rows; ++r) {
@@ -109,7 +107,7 @@ template <class T> void resample_adjoint(int64_t planes, const ResampleAxis (&a)
   const int64_t rows = a[0].in * a[1].in, in = rows * a[2].in, wide = a[2].out, out = a[0].out * a[1].out * wide;
   const RowTaps<C> taps(a[2]);
   const int64_t work = rows * wide * a[2].taps + out * a[0].taps * a[1].taps;
-  parallel_for(planes, at_least_one(kTaskItems / (work + 1)), [&](int64_t begin, int64_t end) {
+  parallel_for(planes, larger(1, kTaskItems / (work + 1)), [&](int64_t begin, int64_t end) {
     Scratch<C> across(rows * wide), row(a[2].in), part(wide);
     for (int64_t p = begin; p < end; ++p) {
       memset(across.data(), 0, size_t(rows * wide) * sizeof(C));
@@ -321,7 +319,7 @@ template <class T> struct TurnedImages {
 
   TurnedImages(const GridShape& s, const T* x)
       : s(s), in(s.in[0] * s.in[1] * s.in[2]), size((in + 1) * kGroup<C>), data(s.batch * groups_of<C>(s) * size) {
-    parallel_for(s.batch * groups_of<C>(s), at_least_one(kTaskItems / size), [&](int64_t begin, int64_t end) {
+    parallel_for(s.batch * groups_of<C>(s), larger(1, kTaskItems / size), [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) {
         const int64_t image = task / groups_of<C>(s), c = task % groups_of<C>(s) * kGroup<C>;
         turn_in(x + (image * s.channels + c) * in, in, smaller(kGroup<C>, s.channels - c), in, &data[task * size]);
@@ -336,7 +334,7 @@ template <class T> struct TurnedImages {
 // f(taps, image, first point, points) for the blocks of points of all images.
 template <class C, class T, class F> void for_blocks(const GridShape& s, const T* grid, bool slopes, const F& f) {
   const int64_t blocks = (s.points + kBlock - 1) / kBlock, work = kBlock * (s.channels + 4) * taps_of(s);
-  parallel_for(s.batch * blocks, at_least_one(kTaskItems / work), [&](int64_t begin, int64_t end) {
+  parallel_for(s.batch * blocks, larger(1, kTaskItems / work), [&](int64_t begin, int64_t end) {
     BlockTaps<C> b(s, slopes);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / blocks, first = task % blocks * kBlock, n = smaller(kBlock, s.points - first);

@@ -7,6 +7,7 @@
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "cpu/integers.h"
 #include "cpu/scratch.h"
 #include "cpu/vec.h"
 #include "cpu/wrap.h"
@@ -17,9 +18,6 @@ namespace {
 constexpr int64_t kChunk = 16384;  // elements of a row between two carries
 constexpr int64_t kColumns = 256;  // columns whose accumulators are kept in the first-level cache
 constexpr int64_t kGrain = 16384;  // elements of a piece: about 20 microseconds
-
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 template <class T> struct wide_of { using type = double; };
 template <> struct wide_of<int64_t> { using type = int64_t; };
@@ -83,7 +81,7 @@ template <int step, class A, class T, class F> void scan_long_row(const F& f, co
   Scratch<A> carry(chunks);
   parallel_for(chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c)
-      carry[c] = total_row<step, A>(f, x + c * kChunk * step, min_of(kChunk, n - c * kChunk));
+      carry[c] = total_row<step, A>(f, x + c * kChunk * step, smaller(kChunk, n - c * kChunk));
   });
   A before = f.identity();
   for (int64_t c = 0; c < chunks; ++c) {
@@ -93,7 +91,7 @@ template <int step, class A, class T, class F> void scan_long_row(const F& f, co
   }
   parallel_for(chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c)
-      scan_row<step>(f, x + c * kChunk * step, y + c * kChunk * step, min_of(kChunk, n - c * kChunk), carry[c]);
+      scan_row<step>(f, x + c * kChunk * step, y + c * kChunk * step, smaller(kChunk, n - c * kChunk), carry[c]);
   });
 }
 
@@ -112,11 +110,11 @@ void scan_columns(const F& f, const T* x, T* y, int64_t n, int64_t inner, int64_
 
 // Cuts (outer, n, inner) into columns blocks; f(first element, width).
 template <class F> void for_column_blocks(int64_t outer, int64_t n, int64_t inner, const F& f) {
-  const int64_t blocks = (inner + kColumns - 1) / kColumns, width = min_of(inner, kColumns);
-  parallel_for(outer * blocks, max_of(1, kGrain / (n * width)), [&](int64_t begin, int64_t end) {
+  const int64_t blocks = (inner + kColumns - 1) / kColumns, width = smaller(inner, kColumns);
+  parallel_for(outer * blocks, larger(1, kGrain / (n * width)), [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t first = u % blocks * kColumns;
-      f(u / blocks * n * inner + first, min_of(kColumns, inner - first));
+      f(u / blocks * n * inner + first, smaller(kColumns, inner - first));
     }
   });
 }
@@ -127,7 +125,7 @@ template <int step, class A, class T, class F> void scan_rows(const F& f, const 
     for (int64_t o = 0; o < outer; ++o) scan_long_row<step, A>(f, x + o * n, y + o * n, n);
     return;
   }
-  parallel_for(outer, max_of(1, kGrain / n), [&](int64_t begin, int64_t end) {
+  parallel_for(outer, larger(1, kGrain / n), [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o) scan_row<step>(f, x + o * n, y + o * n, n, A(f.identity()));
   });
 }

@@ -61,7 +61,7 @@ def clip_grad_norm_(
     total = get_total_norm(grads, norm_type, error_if_nonfinite)
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     on_cpu = factor.device.type == "cpu"  # a GPU's factor stays there: to look at it would wait for all that is queued
-    if on_cpu and (factor.item() == 1 or core.scale_all(grads, factor.item())):
+    if on_cpu and ((value := factor.item()) == 1 or core.scale_all(grads, value)):
         return total
     for g in grads:
         g.mul_(factor.to(g.dtype))
